@@ -1,0 +1,112 @@
+package pipe
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+)
+
+// The frame around each message:
+//
+//	0                4      5
+//	+----------------+------+---------
+//	| length (32 BE) | type | body ...
+//	+----------------+------+---------
+//
+// The length counts type and body, so it is at least 1.
+const (
+	headSize = 5
+	maxFrame = 1 << 20
+)
+
+// ErrDirection is returned for a message that its sender may not send, or not then.
+var ErrDirection = errors.New("message not permitted here")
+
+// Conn is one end of the conversation between a parent and a child.
+type Conn struct {
+	role Role
+
+	r       io.Reader // owned by the caller of Receive
+	in      []byte
+	greeted bool // the other side's Hello was received
+
+	mu  sync.Mutex // one message at a time: guards w and out
+	w   io.Writer
+	out []byte
+}
+
+// NewConn returns the end with the given role, which reads from r and writes to w.
+// Closing them is the caller's business, and the only way to interrupt Receive.
+func NewConn(r io.Reader, w io.Writer, role Role) *Conn {
+	// Messages with key bytes must fit, or append would leave copies of them behind.
+	const roomy = 512
+	return &Conn{role: role, r: r, in: make([]byte, roomy), w: w, out: make([]byte, 0, roomy)}
+}
+
+// Send writes one message with a single Write. It blocks as long as the pipe is full.
+// It is safe for concurrent use. The caller still owns m and wipes what it holds.
+func (c *Conn) Send(m Message) error {
+	if !maySend(c.role, m.Type()) {
+		return fmt.Errorf("send message of type %d: %w", m.Type(), ErrDirection)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	frame := append(c.out[:0], 0, 0, 0, 0, byte(m.Type()))
+	frame = m.appendBody(frame)
+	defer clear(frame)
+	if body := len(frame) - headSize; body > maxBody(m.Type()) {
+		return fmt.Errorf("send message of type %d: body of %d bytes is too long", m.Type(), body)
+	}
+	big.PutUint32(frame, uint32(len(frame)-headSize+1))
+	if _, err := c.w.Write(frame); err != nil {
+		return fmt.Errorf("send message of type %d: %w", m.Type(), err)
+	}
+	return nil
+}
+
+// Receive reads one message. One goroutine at a time may call it. The error is io.EOF
+// if the other side closed the pipe between two messages. After any error the
+// conversation is over.
+func (c *Conn) Receive() (Message, error) {
+	var head [headSize]byte
+	if _, err := io.ReadFull(c.r, head[:]); err != nil {
+		if errors.Is(err, io.EOF) {
+			return nil, io.EOF
+		}
+		return nil, fmt.Errorf("receive message: %w", err)
+	}
+	t := Type(head[4])
+	length := big.Uint32(head[:4])
+	if length == 0 || length > maxFrame || int(length)-1 > maxBody(t) {
+		return nil, fmt.Errorf("receive message of type %d: bad length %d", t, length)
+	}
+	if err := c.permit(t); err != nil {
+		return nil, fmt.Errorf("receive message of type %d: %w", t, err)
+	}
+	return c.body(t, int(length)-1)
+}
+
+// permit refuses what the other side may not send, and anything but exactly one Hello
+// before all else.
+func (c *Conn) permit(t Type) error {
+	hello := t == TypeHello
+	if !maySend(c.role.other(), t) || hello == c.greeted {
+		return ErrDirection
+	}
+	c.greeted = true
+	return nil
+}
+
+// body reads and parses n bytes, and wipes the buffer they were in.
+func (c *Conn) body(t Type, n int) (Message, error) {
+	if cap(c.in) < n {
+		c.in = make([]byte, n)
+	}
+	p := c.in[:n]
+	defer clear(p)
+	if _, err := io.ReadFull(c.r, p); err != nil {
+		return nil, fmt.Errorf("receive message of type %d: %w", t, errors.Join(io.ErrUnexpectedEOF, err))
+	}
+	return parse(t, p)
+}

@@ -1,0 +1,158 @@
+package pipe
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"strings"
+	"time"
+
+	"tund/internal/keys"
+	"tund/internal/wire"
+)
+
+// maxText bounds the strings on the pipe, in bytes. Longer ones are cut when sent.
+const maxText = 1024
+
+// big is the byte order of everything on the pipe.
+var big = binary.BigEndian
+
+func (m Hello) appendBody(dst []byte) []byte {
+	dst = big.AppendUint16(dst, m.Version)
+	return big.AppendUint32(dst, m.PID)
+}
+
+func (m Configure) appendBody(dst []byte) []byte {
+	dst = big.AppendUint64(dst, m.Seq)
+	dst = append(dst, byte(m.Mode))
+	dst = appendDuration(dst, m.Keepalive)
+	dst = appendDuration(dst, m.KeyLifetime)
+	dst = big.AppendUint32(dst, uint32(len(m.AllowedIPs)))
+	for _, p := range m.AllowedIPs {
+		dst = appendPrefix(dst, p)
+	}
+	return dst
+}
+
+func (m Configured) appendBody(dst []byte) []byte { return big.AppendUint64(dst, m.Seq) }
+
+func (m InstallKey) appendBody(dst []byte) []byte {
+	dst = big.AppendUint64(dst, uint64(m.KeyID))
+	dst = big.AppendUint32(dst, uint32(m.Epoch))
+	dst = append(dst, byte(m.AEAD))
+	dst = appendDataKey(dst, &m.Send)
+	dst = appendDataKey(dst, &m.Receive)
+	return appendSlot(dst, m.SendIndex, m.ReceiveIndex, m.Activate)
+}
+
+func (m InstallIV) appendBody(dst []byte) []byte {
+	dst = appendGeneration(dst, m.KeyID, m.Generation)
+	return appendSlot(dst, m.SendIndex, m.ReceiveIndex, m.Activate)
+}
+
+func (m Installed) appendBody(dst []byte) []byte {
+	dst = appendGeneration(dst, m.KeyID, m.Generation)
+	return appendText(dst, m.Err)
+}
+
+func (m Activate) appendBody(dst []byte) []byte {
+	return appendGeneration(dst, m.KeyID, m.Generation)
+}
+
+func (m KeyActive) appendBody(dst []byte) []byte {
+	return appendGeneration(dst, m.KeyID, m.Generation)
+}
+
+func (m Retire) appendBody(dst []byte) []byte {
+	return appendGeneration(dst, m.KeyID, m.Generation)
+}
+
+func (m Drop) appendBody(dst []byte) []byte {
+	return appendGeneration(dst, m.KeyID, m.Generation)
+}
+
+func (m Wipe) appendBody(dst []byte) []byte     { return big.AppendUint64(dst, m.Seq) }
+func (m Wiped) appendBody(dst []byte) []byte    { return big.AppendUint64(dst, m.Seq) }
+func (m GetStats) appendBody(dst []byte) []byte { return big.AppendUint64(dst, m.Seq) }
+
+func (m Stats) appendBody(dst []byte) []byte {
+	d := m.Drops
+	for _, n := range [...]uint64{
+		m.Seq, m.RxBytes, m.TxBytes, m.RxPackets, m.TxPackets,
+		d.Auth, d.Replay, d.Malformed, d.Unknown, d.Queue, d.Source, d.Device, d.Send, d.NoKey,
+		m.Received, m.Missing,
+	} {
+		dst = big.AppendUint64(dst, n)
+	}
+	dst = appendGeneration(dst, m.SendKey, m.SendGeneration)
+	dst = append(dst, m.ReceiveSlots)
+	dst = appendDuration(dst, m.LastReceived)
+	return appendDuration(dst, m.RTT)
+}
+
+func (m SendProbe) appendBody(dst []byte) []byte { return big.AppendUint64(dst, m.ID) }
+
+func (m ProbeResult) appendBody(dst []byte) []byte {
+	dst = big.AppendUint64(dst, m.ID)
+	dst = appendBool(dst, m.OK)
+	dst = appendDuration(dst, m.RTT)
+	dst = big.AppendUint64(dst, m.Received)
+	dst = big.AppendUint64(dst, m.Missing)
+	dst = big.AppendUint64(dst, m.LocalReceived)
+	return big.AppendUint64(dst, m.LocalMissing)
+}
+
+func (m RekeyDue) appendBody(dst []byte) []byte {
+	dst = big.AppendUint64(dst, uint64(m.KeyID))
+	return append(dst, byte(m.Reason))
+}
+
+func (m Stop) appendBody(dst []byte) []byte  { return dst }
+func (m Fatal) appendBody(dst []byte) []byte { return appendText(dst, m.Reason) }
+
+// appendGeneration appends what names one generation of one key.
+func appendGeneration(dst []byte, id keys.KeyID, g keys.Generation) []byte {
+	dst = big.AppendUint64(dst, uint64(id))
+	return big.AppendUint32(dst, uint32(g))
+}
+
+// appendSlot appends what InstallKey and InstallIV have in common.
+func appendSlot(dst []byte, send, receive wire.Index, activate bool) []byte {
+	dst = big.AppendUint32(dst, uint32(send))
+	dst = big.AppendUint32(dst, uint32(receive))
+	return appendBool(dst, activate)
+}
+
+func appendDataKey(dst []byte, k *keys.DataKey) []byte {
+	dst = append(dst, k.Key[:]...)
+	return append(dst, k.IV[:]...)
+}
+
+func appendDuration(dst []byte, d time.Duration) []byte {
+	return big.AppendUint64(dst, uint64(d))
+}
+
+func appendBool(dst []byte, b bool) []byte {
+	if b {
+		return append(dst, 1)
+	}
+	return append(dst, 0)
+}
+
+// appendText cuts s to maxText bytes and drops what is not UTF-8.
+func appendText(dst []byte, s string) []byte {
+	if len(s) > maxText {
+		s = s[:maxText]
+	}
+	s = strings.ToValidUTF8(s, "")
+	dst = big.AppendUint16(dst, uint16(len(s)))
+	return append(dst, s...)
+}
+
+// appendPrefix appends the address's length in bytes, the address and the prefix's
+// length in bits. An invalid prefix gets length 0, which the other side refuses.
+func appendPrefix(dst []byte, p netip.Prefix) []byte {
+	addr := p.Addr().AsSlice()
+	dst = append(dst, byte(len(addr)))
+	dst = append(dst, addr...)
+	return append(dst, byte(p.Bits()))
+}
