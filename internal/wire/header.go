@@ -4,10 +4,10 @@
 // know which keys are live, and does no I/O; both the child (every datagram) and the
 // parent may use it. No other package knows an offset of the datagram.
 //
-//	 0        1                 4                                    12
-//	 +--------+-----------------+------------------------------------+--------------+----------+
-//	 |type|flg|  index (24 bit) |       packet number (64)           | ciphertext … | tag (16) |
-//	 +--------+-----------------+------------------------------------+--------------+----------+
+//	0        1                 4                                    12
+//	+--------+-----------------+------------------------------------+--------------+----------+
+//	|type|flg|  index (24 bit) |       packet number (64)           | ciphertext … | tag (16) |
+//	+--------+-----------------+------------------------------------+--------------+----------+
 //
 // All numbers are big-endian. The twelve bytes of the header are the associated data
 // of the AEAD, so a changed header is a datagram that does not open. Nothing here

@@ -41,10 +41,10 @@ func (k ProbeKind) String() string {
 
 // Probe is the plaintext of a PROBE datagram.
 //
-//	 0      1                8          16         24           32          40
-//	 +------+----------------+----------+----------+------------+-----------+-----------+
-//	 | kind | zero (7)       | id       | stamp    | received   | missing   | zeros …   |
-//	 +------+----------------+----------+----------+------------+-----------+-----------+
+//	0      1                8          16         24           32          40
+//	+------+----------------+----------+----------+------------+-----------+-----------+
+//	| kind | zero (7)       | id       | stamp    | received   | missing   | zeros …   |
+//	+------+----------------+----------+----------+------------+-----------+-----------+
 //
 // An answer is no longer than its request. Together the totals of both sides show the
 // loss of each direction: what a node sent since the last look, less what the other
