@@ -179,7 +179,7 @@ func (r *reader) mode() Mode {
 
 func (r *reader) aead() keys.AEAD {
 	a := keys.AEAD(r.byte())
-	r.require(a == keys.AES256GCM || a == keys.ChaCha20Poly1305)
+	r.require(a.Valid())
 	return a
 }
 

@@ -1,0 +1,405 @@
+package pipe
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"net/netip"
+	"os"
+	"reflect"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"tund/internal/keys"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// catalogue holds one message of every type, with no field at its zero value where
+// the type permits that.
+func catalogue() []Message {
+	dataKey := func(first byte) keys.DataKey {
+		var k keys.DataKey
+		for i := range k.Key {
+			k.Key[i] = first + byte(i)
+		}
+		for i := range k.IV {
+			k.IV[i] = first + 0x40 + byte(i)
+		}
+		return k
+	}
+	return []Message{
+		Hello{Version: Version, PID: 4711},
+		Configure{
+			Seq: 1, Mode: ModeTAP, Keepalive: 25 * time.Second, KeyLifetime: time.Hour,
+			AllowedIPs: []netip.Prefix{netip.MustParsePrefix("10.1.2.0/24"), netip.MustParsePrefix("2001:db8::/32")},
+		},
+		Configured{Seq: 2},
+		InstallKey{
+			KeyID: 3, Epoch: 4, AEAD: keys.ChaCha20Poly1305, Send: dataKey(0x10), Receive: dataKey(0x80),
+			SendIndex: 0x010203, ReceiveIndex: 0xfffefd, Activate: true,
+		},
+		InstallIV{KeyID: 5, Generation: 6, SendIndex: 7, ReceiveIndex: 8, Activate: true},
+		Installed{KeyID: 9, Generation: 10, Err: "no room"},
+		Activate{KeyID: 11, Generation: 12},
+		KeyActive{KeyID: 13, Generation: 14},
+		Retire{KeyID: 15, Generation: 16},
+		Drop{KeyID: 17, Generation: 18},
+		Wipe{Seq: 19},
+		Wiped{Seq: 20},
+		GetStats{Seq: 21},
+		Stats{
+			Seq: 22, RxBytes: 23, TxBytes: 24, RxPackets: 25, TxPackets: 26,
+			Drops: Drops{
+				Auth: 27, Replay: 28, Malformed: 29, Unknown: 30, Queue: 31, Source: 32, Device: 33, Send: 34, NoKey: 35,
+			},
+			Received: 36, Missing: 37, SendKey: 38, SendGeneration: 39, ReceiveSlots: 40,
+			LastReceived: -1, RTT: 41 * time.Millisecond,
+		},
+		SendProbe{ID: 42},
+		ProbeResult{
+			ID: 43, OK: true, RTT: 44 * time.Microsecond, Received: 45, Missing: 46, LocalReceived: 47, LocalMissing: 48,
+		},
+		RekeyDue{KeyID: 49, Reason: RekeyBytes},
+		Stop{},
+		Fatal{Reason: "device gone"},
+	}
+}
+
+// sender is the role that may send m.
+func sender(m Message) Role {
+	if maySend(Child, m.Type()) {
+		return Child
+	}
+	return Parent
+}
+
+// frame returns the bytes of m on the pipe.
+func frame(t *testing.T, m Message) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := NewConn(nil, &b, sender(m)).Send(m); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// receiver returns the end that gets p, the greeting done.
+func receiver(p []byte, from Role) *Conn {
+	c := NewConn(bytes.NewReader(p), nil, from.other())
+	c.greeted = true
+	return c
+}
+
+func name(m Message) string { return strings.TrimPrefix(fmt.Sprintf("%T", m), "pipe.") }
+
+func TestEveryTypeOfTheCatalogueHasASample(t *testing.T) {
+	file, err := parser.ParseFile(token.NewFileSet(), "message.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	samples := map[string]bool{}
+	for _, m := range catalogue() {
+		samples["Type"+name(m)] = true
+	}
+	constants := map[string]bool{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok {
+			if typ, ok := spec.Type.(*ast.Ident); ok && typ.Name == "Type" {
+				constants[spec.Names[0].Name] = true
+			}
+		}
+		return true
+	})
+	if len(constants) < 10 || !reflect.DeepEqual(samples, constants) {
+		t.Errorf("samples %v, constants %v", samples, constants)
+	}
+}
+
+func TestEveryTypeHasItsOwnNumberAndOneSender(t *testing.T) {
+	seen := map[Type]Message{}
+	for _, m := range catalogue() {
+		if other, dup := seen[m.Type()]; dup {
+			t.Errorf("%T and %T share number %d", m, other, m.Type())
+		}
+		seen[m.Type()] = m
+		parent, child := maySend(Parent, m.Type()), maySend(Child, m.Type())
+		if _, hello := m.(Hello); parent == child && !hello {
+			t.Errorf("%T: parent may send %v, child may send %v", m, parent, child)
+		}
+	}
+	if maySend(Parent, 0) || maySend(Child, 200) || maySend(0, TypeStop) {
+		t.Error("an unknown type or role is permitted")
+	}
+}
+
+func TestEveryMessageHasTheGoldenBytes(t *testing.T) {
+	const file = "testdata/messages.txt"
+	var b strings.Builder
+	for _, m := range catalogue() {
+		fmt.Fprintf(&b, "%s %s\n", name(m), hex.EncodeToString(frame(t, m)))
+	}
+	if *update {
+		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.String() != string(want) {
+		t.Errorf("bytes differ from %s:\n%s", file, b.String())
+	}
+}
+
+func TestEveryMessageSurvivesTheRoundTrip(t *testing.T) {
+	for _, m := range catalogue() {
+		got, err := receiver(frame(t, m), sender(m)).receiveAs(m)
+		if err != nil {
+			t.Errorf("%T: %v", m, err)
+		} else if !reflect.DeepEqual(got, m) {
+			t.Errorf("got %+v, want %+v", got, m)
+		}
+	}
+}
+
+// receiveAs receives m's type: a Hello is the first message or none.
+func (c *Conn) receiveAs(m Message) (Message, error) {
+	c.greeted = m.Type() != TypeHello
+	return c.Receive()
+}
+
+func TestSendRefusesTheWrongDirection(t *testing.T) {
+	for _, m := range catalogue() {
+		if m.Type() == TypeHello {
+			continue
+		}
+		if err := NewConn(nil, io.Discard, sender(m).other()).Send(m); !errors.Is(err, ErrDirection) {
+			t.Errorf("%T: %v", m, err)
+		}
+	}
+}
+
+func TestReceiveRefusesTheWrongDirection(t *testing.T) {
+	for _, m := range catalogue() {
+		if m.Type() == TypeHello {
+			continue
+		}
+		if _, err := receiver(frame(t, m), sender(m).other()).Receive(); !errors.Is(err, ErrDirection) {
+			t.Errorf("%T: %v", m, err)
+		}
+	}
+}
+
+func TestReceiveWantsExactlyOneHelloAndItFirst(t *testing.T) {
+	hello, stop := frame(t, Hello{Version: 1}), frame(t, Stop{})
+	c := NewConn(bytes.NewReader(append(append(append([]byte{}, hello...), stop...), hello...)), nil, Child)
+	if m, err := c.Receive(); err != nil || m != (Hello{Version: 1}) {
+		t.Fatal(m, err)
+	}
+	if m, err := c.Receive(); err != nil || m != (Stop{}) {
+		t.Fatal(m, err)
+	}
+	if _, err := c.Receive(); !errors.Is(err, ErrDirection) {
+		t.Errorf("second hello: %v", err)
+	}
+	if _, err := NewConn(bytes.NewReader(stop), nil, Child).Receive(); !errors.Is(err, ErrDirection) {
+		t.Errorf("stop before hello: %v", err)
+	}
+}
+
+func TestReceiveTellsTheEndFromACut(t *testing.T) {
+	whole := frame(t, Wiped{Seq: 1})
+	for n := range whole {
+		_, err := receiver(whole[:n], Child).Receive()
+		if n == 0 {
+			if err != io.EOF { //nolint:errorlint // the bare value is promised
+				t.Errorf("closed between messages: %v", err)
+			}
+		} else if !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("cut after %d bytes: %v", n, err)
+		}
+	}
+}
+
+func TestReceiveRefusesBadFrames(t *testing.T) {
+	text := func(n int) string { return "0000" + fmt.Sprintf("%04x", n+3) + "13" + fmt.Sprintf("%04x", n) }
+	tests := []struct {
+		name string
+		from Role
+		hex  string
+	}{
+		{"length 0", Child, "0000000008"},
+		{"length over the limit", Parent, "0010000102"},
+		{"small message with a long body", Child, "0000080213"},
+		{"unknown type", Child, "00000001ff"},
+		{"body too short", Child, "000000080c00000000000001"},
+		{"body too long", Child, "0000000a0c00000000000000010a"},
+		{"key id 0", Child, "0000000d08" + "0000000000000000" + "00000000"},
+		{"generation over its limit", Child, "0000000d08" + "0000000000000001" + "00010001"},
+		{"reason 0", Child, "0000000a11" + "0000000000000001" + "00"},
+		{"reason 4", Child, "0000000a11" + "0000000000000001" + "04"},
+		{"bool 2", Parent, "0000001605" + "0000000000000001" + "00000001" + "00000001" + "00000001" + "02"},
+		{"index 0", Parent, "0000001605" + "0000000000000001" + "00000001" + "00000000" + "00000001" + "00"},
+		{"index over 24 bits", Parent, "0000001605" + "0000000000000001" + "00000001" + "01000000" + "00000001" + "00"},
+		{"text beyond its limit", Child, text(1025) + strings.Repeat("61", 1025)},
+		{"text that is not UTF-8", Child, text(1) + "ff"},
+		{"mode 0", Parent, "0000001e02" + "0000000000000001" + "00" + strings.Repeat("00", 20)},
+		{"negative keepalive", Parent, "0000001e02" + "0000000000000001" + "01" + "ff" + strings.Repeat("00", 19)},
+		{"more prefixes than bytes", Parent, "0000001e02" + "0000000000000001" + "01" + strings.Repeat("00", 16) + "ffffffff"},
+		{"prefix of 5 bytes", Parent, "0000002502" + "0000000000000001" + "01" + strings.Repeat("00", 16) + "00000001" + "050a0000000008"},
+		{"prefix of 33 bits", Parent, "0000002402" + "0000000000000001" + "01" + strings.Repeat("00", 16) + "00000001" + "040a00000021"},
+	}
+	for _, tt := range tests {
+		p, err := hex.DecodeString(tt.hex)
+		if err != nil {
+			t.Fatal(tt.name, err)
+		}
+		p = append(p, make([]byte, 4096)...)
+		if m, err := receiver(p, tt.from).Receive(); err == nil {
+			t.Errorf("%s: parsed as %#v", tt.name, m)
+		}
+	}
+}
+
+func TestSendCutsLongTexts(t *testing.T) {
+	long := strings.Repeat("ä", 2000) + "\xff"
+	m, err := receiver(frame(t, Fatal{Reason: long}), Child).Receive()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := m.(Fatal).Reason; got != long[:maxText] {
+		t.Errorf("got %d bytes", len(got))
+	}
+}
+
+func TestSendRefusesAConfigurationThatIsTooLong(t *testing.T) {
+	m := Configure{Mode: ModeTUN, AllowedIPs: make([]netip.Prefix, maxFrame)}
+	if err := NewConn(nil, io.Discard, Parent).Send(m); err == nil {
+		t.Error("sent")
+	}
+}
+
+func TestBuffersHoldNoKeyBytesAfterUse(t *testing.T) {
+	var m InstallKey
+	for _, sample := range catalogue() {
+		if key, ok := sample.(InstallKey); ok {
+			m = key
+		}
+	}
+	var b bytes.Buffer
+	parent := NewConn(nil, &b, Parent)
+	if err := parent.Send(m); err != nil {
+		t.Fatal(err)
+	}
+	child := receiver(b.Bytes(), Parent)
+	if _, err := child.Receive(); err != nil {
+		t.Fatal(err)
+	}
+	for name, buffer := range map[string][]byte{"send": parent.out, "receive": child.in} {
+		buffer = buffer[:cap(buffer)]
+		if !bytes.Equal(buffer, make([]byte, len(buffer))) {
+			t.Errorf("%s buffer: %x", name, buffer)
+		}
+	}
+}
+
+func TestWipeZeroesBothKeys(t *testing.T) {
+	for _, sample := range catalogue() {
+		if m, ok := sample.(InstallKey); ok {
+			m.Wipe()
+			if m.Send != (keys.DataKey{}) || m.Receive != (keys.DataKey{}) {
+				t.Error("key bytes are left")
+			}
+		}
+	}
+}
+
+func TestNoKeyIsEverPrinted(t *testing.T) {
+	for _, sample := range catalogue() {
+		if m, ok := sample.(InstallKey); ok {
+			for _, verb := range []string{"%v", "%+v", "%#v", "%x", "%s"} {
+				s := fmt.Sprintf(verb, m)
+				if strings.Contains(s, "101112") || strings.Contains(s, "16 17 18") || strings.Contains(s, "0x10, 0x11") {
+					t.Errorf("%s: %s", verb, s)
+				}
+			}
+		}
+	}
+}
+
+func TestSendKeepsConcurrentMessagesWhole(t *testing.T) {
+	r, w := io.Pipe()
+	out := NewConn(nil, w, Child)
+	const senders, each = 4, 50
+	var wg sync.WaitGroup
+	for i := range senders {
+		wg.Go(func() {
+			for range each {
+				if err := out.Send(Fatal{Reason: strings.Repeat("x", i*100)}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	in := NewConn(r, nil, Parent)
+	in.greeted = true
+	for range senders * each {
+		if _, err := in.Receive(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wg.Wait()
+}
+
+func TestNamesOfModesAndReasons(t *testing.T) {
+	for want, got := range map[string]string{
+		"tun": ModeTUN.String(), "tap": ModeTAP.String(), "packets": RekeyPackets.String(),
+		"bytes": RekeyBytes.String(), "expired": RekeyExpired.String(),
+	} {
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	if Mode(9).String() != "invalid" || RekeyReason(9).String() != "invalid" {
+		t.Error("an invalid value has a name")
+	}
+}
+
+func FuzzReceive(f *testing.F) {
+	for _, m := range catalogue() {
+		var b bytes.Buffer
+		if err := NewConn(nil, &b, sender(m)).Send(m); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b.Bytes(), sender(m) == Parent)
+	}
+	f.Fuzz(func(t *testing.T, p []byte, fromParent bool) {
+		from := Child
+		if fromParent {
+			from = Parent
+		}
+		c := receiver(p, from)
+		c.greeted = len(p) < headSize || Type(p[4]) != TypeHello
+		m, err := c.Receive()
+		if err != nil {
+			return
+		}
+		var b bytes.Buffer
+		if err := NewConn(nil, &b, from).Send(m); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.HasPrefix(p, b.Bytes()) {
+			t.Errorf("%x parsed as %#v, encoded as %x", p, m, b.Bytes())
+		}
+	})
+}
