@@ -1,0 +1,45 @@
+package ctl
+
+// reply is an object of the catalogue on its way out. complete fills in what is the
+// same everywhere: the schema, and empty lists where there is none, for those who
+// read the JSON expect a list.
+type reply interface{ complete() }
+
+func (v *Version) complete()    { v.Schema = Schema }
+func (r *UpResult) complete()   { r.Schema = Schema }
+func (r *ErrorReply) complete() { r.Schema = Schema }
+
+func (r *DownResult) complete() {
+	r.Schema = Schema
+	if r.State == "" {
+		r.State = StateDown
+	}
+}
+
+func (s *Status) complete() {
+	s.Schema = Schema
+	s.Node.Listen = list(s.Node.Listen)
+	s.Peers = append([]PeerStatus{}, s.Peers...) // not the backend's own array
+	for i := range s.Peers {
+		s.Peers[i].Offload = list(s.Peers[i].Offload)
+	}
+}
+
+func (r *Rotation) complete() {
+	r.Schema = Schema
+	r.Results = list(r.Results)
+}
+
+func (r *ReloadResult) complete() {
+	r.Schema = Schema
+	r.Peers = list(r.Peers)
+	r.Errors = list(r.Errors)
+}
+
+// list returns l, or an empty list for nil.
+func list[T any](l []T) []T {
+	if l == nil {
+		return []T{}
+	}
+	return l
+}
