@@ -26,6 +26,7 @@ var ErrIndexes = errors.New("keys: no index free")
 // all peers of a node. It is safe for concurrent use.
 type Indexes struct {
 	clock func() time.Time
+	limit int // how many may be taken or at rest; fewer in a test
 
 	mu      sync.Mutex
 	taken   map[wire.Index]bool // true while live, false while at rest
@@ -39,7 +40,7 @@ type restingIndex struct {
 
 // NewIndexes returns an allocator that reads the time from clock.
 func NewIndexes(clock func() time.Time) *Indexes {
-	return &Indexes{clock: clock, taken: make(map[wire.Index]bool)}
+	return &Indexes{clock: clock, limit: maxIndexes, taken: make(map[wire.Index]bool)}
 }
 
 // Allocate takes a free index. It returns [ErrIndexes] when half of all are in use.
@@ -48,7 +49,7 @@ func (x *Indexes) Allocate() (wire.Index, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.wakeLocked(now)
-	if len(x.taken) >= maxIndexes {
+	if len(x.taken) >= x.limit {
 		return 0, ErrIndexes
 	}
 	for {

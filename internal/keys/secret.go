@@ -31,9 +31,10 @@ var ErrSecret = errors.New("keys: a secret is not encoded")
 // key. Every way of printing it gives "[secret]"; only [Secret.Encode] shows it. The
 // zero value means that there is no secret.
 //
-// Package fmt cannot call the methods of what an unexported struct field holds. So a
-// struct that has a Secret in an unexported field must hold a pointer to it, or have
-// a Format method of its own. Use [Secret.Equal], not ==, which is not constant-time.
+// Package fmt cannot call the methods of what an unexported struct field holds, and
+// would print its bytes. So a struct with a Secret in an unexported field, however
+// deep, must have a Format method of its own, or hold a pointer, which prints as an
+// address. Compare with [Secret.Equal]; == does not take constant time.
 type Secret [32]byte
 
 // GenerateSecret returns 32 random bytes.
