@@ -1,0 +1,234 @@
+package tuntap
+
+import (
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// headerSize is the length of struct virtio_net_hdr, as TUNSETVNETHDRSZ sets it:
+//
+//	0      flags        NEEDS_CSUM and others
+//	1      gso_type     0: a single packet
+//	2-9    hdr_len, gso_size, csum_start, csum_offset
+const headerSize = 10
+
+// The conditions that the packet loops tell apart. Those that speak of a dropped
+// packet concern that packet alone.
+var (
+	ErrWouldBlock = errors.New("no packet waits")
+	ErrDown       = errors.New("packet dropped: the interface is down")
+	ErrRefused    = errors.New("packet dropped: the kernel refuses its form")
+	ErrMalformed  = errors.New("packet dropped: it needs an offload that is off")
+	ErrTooLong    = errors.New("packet dropped: it is longer than the buffer")
+	ErrGone       = errors.New("the interface was removed")
+	ErrStopped    = errors.New("stopped")
+)
+
+// Port is the child's end of a device. One goroutine may call Read and Wait while
+// another calls Write. No method allocates, unless the kernel answers with an
+// error that is not one of this package.
+type Port struct {
+	fd   int
+	mode Mode
+
+	poll    [2]unix.PollFd
+	in      transfer
+	noFlag  bool // the kernel does not know RWF_NOWAIT for devices: poll first
+	noFlagP [1]unix.PollFd
+
+	_   [64]byte // the writer's cache line
+	out transfer
+}
+
+// transfer is one vectored call: header, packet, and a spare byte that shows when
+// a packet did not fit. It is a field because a local would escape to the heap.
+type transfer struct {
+	header [headerSize]byte
+	spare  [1]byte
+	iov    [3]unix.Iovec
+}
+
+// FromFD wraps a descriptor that comes from [Device.File], possibly through an exec,
+// and checks that it is one. The Port relies on no flag of the descriptor, such as
+// O_NONBLOCK, as all processes that hold a duplicate share them.
+func FromFD(fd int, mode Mode) (*Port, error) {
+	if err := checkFD(fd, mode); err != nil {
+		return nil, fmt.Errorf("device descriptor %d: %w", fd, err)
+	}
+	p := &Port{fd: fd, mode: mode}
+	p.in.init()
+	p.out.init()
+	return p, nil
+}
+
+func checkFD(fd int, mode Mode) error {
+	req, err := unix.NewIfreq("any") // the kernel fills it
+	if err != nil {
+		return err
+	}
+	if err := gone(unix.IoctlIfreq(fd, unix.TUNGETIFF, req)); err != nil {
+		return err
+	}
+	want := mode.flag() | unix.IFF_NO_PI | unix.IFF_VNET_HDR
+	if got := req.Uint16() & (unix.IFF_TUN | unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR); got != want {
+		return fmt.Errorf("flags %#x instead of %#x", got, want)
+	}
+	return nil
+}
+
+func (t *transfer) init() {
+	t.iov[0].Base = &t.header[0]
+	t.iov[0].SetLen(headerSize)
+	t.iov[2].Base = &t.spare[0]
+	t.iov[2].SetLen(1)
+}
+
+// FD returns the descriptor.
+func (p *Port) FD() int { return p.fd }
+
+// Mode returns what the device carries.
+func (p *Port) Mode() Mode { return p.mode }
+
+// Read puts the next packet or frame into b and returns its length. It never blocks:
+// ErrWouldBlock says that none waits. After ErrMalformed or ErrTooLong the caller
+// reads on; ErrGone is final. The Port refers to b until the next Read.
+func (p *Port) Read(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, ErrTooLong
+	}
+	t := &p.in
+	t.iov[1].Base = &b[0]
+	t.iov[1].SetLen(len(b))
+	n, errno := p.readv()
+	if errno != 0 {
+		return 0, readError(errno)
+	}
+	n -= headerSize
+	switch {
+	case n < 0, t.header[0]&unix.VIRTIO_NET_HDR_F_NEEDS_CSUM != 0, t.header[1] != unix.VIRTIO_NET_HDR_GSO_NONE:
+		return 0, ErrMalformed
+	case n > len(b):
+		return 0, ErrTooLong
+	}
+	return n, nil
+}
+
+// readv reads without blocking. Kernels before 6.4 do not take RWF_NOWAIT on such
+// a device (EOPNOTSUPP): there it asks poll first, which suffices for the one reader.
+func (p *Port) readv() (int, unix.Errno) {
+	for {
+		n, errno := p.readvOnce()
+		switch {
+		case errno == unix.EOPNOTSUPP && !p.noFlag:
+			p.noFlag = true
+		case errno != unix.EINTR:
+			return n, errno
+		}
+	}
+}
+
+func (p *Port) readvOnce() (int, unix.Errno) {
+	iov := uintptr(unsafe.Pointer(&p.in.iov[0])) //nolint:gosec // p lives on the heap, which does not move
+	const current = ^uintptr(0)                  // offset -1: a stream has none
+	if !p.noFlag {
+		n, _, errno := unix.Syscall6(unix.SYS_PREADV2, uintptr(p.fd), iov, 3, current, current, unix.RWF_NOWAIT)
+		return int(n), errno
+	}
+	p.noFlagP[0] = unix.PollFd{Fd: int32(p.fd), Events: unix.POLLIN}
+	ready, err := unix.Poll(p.noFlagP[:], 0)
+	switch {
+	case err != nil:
+		return 0, errnoOf(err)
+	case ready == 0:
+		return 0, unix.EAGAIN
+	case p.noFlagP[0].Revents&unix.POLLIN == 0:
+		return 0, unix.EBADFD
+	}
+	n, _, errno := unix.Syscall(unix.SYS_READV, uintptr(p.fd), iov, 3)
+	return int(n), errno
+}
+
+func readError(errno unix.Errno) error {
+	switch errno {
+	case unix.EAGAIN:
+		return ErrWouldBlock
+	case unix.EBADFD, unix.EFAULT: // EFAULT: removed while a read was under way
+		return ErrGone
+	}
+	return errno
+}
+
+// Write hands one packet or frame to the kernel. Apart from ErrGone, an error
+// concerns this packet, which is lost. The Port refers to b until the next Write.
+func (p *Port) Write(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, ErrRefused
+	}
+	t := &p.out
+	t.iov[1].Base = &b[0]
+	t.iov[1].SetLen(len(b))
+	for {
+		_, _, errno := unix.Syscall(unix.SYS_WRITEV, uintptr(p.fd), uintptr(unsafe.Pointer(&t.iov[0])), 2)
+		if errno == 0 {
+			return len(b), nil
+		}
+		if errno != unix.EINTR {
+			return 0, writeError(errno)
+		}
+	}
+}
+
+func writeError(errno unix.Errno) error {
+	switch errno {
+	case unix.EAGAIN:
+		return ErrWouldBlock
+	case unix.EIO:
+		return ErrDown
+	case unix.EINVAL:
+		return ErrRefused
+	case unix.EBADFD:
+		return ErrGone
+	}
+	return errno
+}
+
+// Wait blocks until a packet can be read (nil), the descriptor stop is readable or
+// closed at its other end (ErrStopped, which goes first), or the interface was
+// removed (ErrGone). A negative stop is ignored.
+func (p *Port) Wait(stop int) error {
+	p.poll[0] = unix.PollFd{Fd: int32(p.fd), Events: unix.POLLIN}
+	p.poll[1] = unix.PollFd{Fd: int32(stop), Events: unix.POLLIN}
+	for {
+		_, err := unix.Poll(p.poll[:], -1)
+		switch {
+		case errnoOf(err) == unix.EINTR:
+			continue
+		case err != nil:
+			return err
+		case p.poll[1].Revents != 0:
+			return ErrStopped
+		case p.poll[0].Revents&unix.POLLIN != 0:
+			return nil
+		case p.poll[0].Revents != 0:
+			return ErrGone
+		}
+	}
+}
+
+// errnoOf returns the number behind what the unix package returns, which are bare
+// numbers, and 0 for nil.
+func errnoOf(err error) unix.Errno {
+	errno, _ := err.(unix.Errno) //nolint:errorlint // the unix package does not wrap
+	return errno
+}
+
+// gone names the errno of a descriptor whose interface was removed.
+func gone(err error) error {
+	if errors.Is(err, unix.EBADFD) {
+		return ErrGone
+	}
+	return err
+}
