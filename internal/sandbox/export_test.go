@@ -1,0 +1,4 @@
+package sandbox
+
+// CheckStatus is what Enter asks of each thread.
+var CheckStatus = checkStatus

@@ -1,0 +1,368 @@
+package sandbox_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"tund/internal/sandbox"
+)
+
+const (
+	fdIn, fdOut, lastFD = 3, 4, 6
+	name                = "alpha"
+
+	leakyStart = "leaky-start" // a first stage that passes on one descriptor too many
+)
+
+// environment is what keeps the runtime from opening descriptors of its own.
+var environment = []string{"GODEBUG=containermaxprocs=0", "GOGC=off", "GOMEMLIMIT=64MiB"}
+
+// TestMain lets the test binary play both stages of a child.
+func TestMain(m *testing.M) {
+	if len(os.Args) < 2 {
+		os.Exit(m.Run())
+	}
+	switch os.Args[1] {
+	case sandbox.RoleStart:
+		fail(sandbox.Drop(lastFD, []string{"tund", sandbox.Role, name}, os.Environ()))
+	case leakyStart:
+		fail(sandbox.Drop(lastFD+1, []string{"tund", sandbox.Role, name}, os.Environ()))
+	case sandbox.Role:
+		if err := sandbox.Enter(name, lastFD); err != nil {
+			fail(err)
+		}
+		child()
+	default:
+		os.Exit(m.Run())
+	}
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+// A report is what a child finds when it tries its bounds from inside.
+type report struct {
+	Setuid, Shadow, Tun, Attach string // errors, "" where it was allowed
+	Dumpable, NoNewPrivs        int
+	Core                        uint64
+	UID, GID                    int
+	Groups                      []int
+}
+
+// child writes its report to the pipe out, and waits until the pipe in is closed.
+func child() {
+	in, out := os.NewFile(fdIn, "in"), os.NewFile(fdOut, "out")
+	text, err := json.Marshal(tryBounds())
+	if err != nil {
+		fail(err)
+	}
+	if _, err := out.Write(append(text, '\n')); err != nil {
+		fail(err)
+	}
+	_, _ = io.Copy(io.Discard, in)
+	os.Exit(0)
+}
+
+func tryBounds() report {
+	var r report
+	_, _, errno := unix.RawSyscall(unix.SYS_SETUID, 0, 0, 0)
+	r.Setuid = text(errno)
+	r.Shadow = tryOpen("/etc/shadow")
+	r.Tun = tryOpen("/dev/net/tun")
+	_, _, errno = unix.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_ATTACH, uintptr(os.Getppid()), 0, 0, 0, 0)
+	r.Attach = text(errno)
+	r.Dumpable, _ = unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+	r.NoNewPrivs, _ = unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
+	var core unix.Rlimit
+	_ = unix.Getrlimit(unix.RLIMIT_CORE, &core)
+	r.Core = core.Max
+	r.UID, r.GID = os.Getuid(), os.Getgid()
+	r.Groups, _ = os.Getgroups()
+	return r
+}
+
+func text(errno syscall.Errno) string {
+	if errno == 0 {
+		return ""
+	}
+	return errno.Error()
+}
+
+// tryOpen opens a file, and where that is allowed, tries to make a device of it.
+func tryOpen(path string) string {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = unix.Close(fd) }()
+	request, err := unix.NewIfreq("tundtest0")
+	if err != nil {
+		return err.Error()
+	}
+	request.SetUint16(unix.IFF_TUN)
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TUNSETIFF, uintptr(unsafe.Pointer(request)))
+	return text(errno)
+}
+
+// A started child, and the parent's ends of its pipes.
+type started struct {
+	cmd *exec.Cmd
+	in  *os.File
+	out *json.Decoder
+	log strings.Builder
+}
+
+// start starts a child in the given role; files above lastFD are leaked to it on purpose.
+func start(t *testing.T, role string, attr *syscall.SysProcAttr, leaked ...*os.File) *started {
+	t.Helper()
+	inRead, inWrite := pipe(t)
+	outRead, outWrite := pipe(t)
+	device, socket := pipe(t)
+	s := &started{cmd: exec.Command("/proc/self/exe"), in: inWrite, out: json.NewDecoder(outRead)}
+	s.cmd.Args = []string{"tund", role, name}
+	s.cmd.Env = environment
+	s.cmd.Dir = "/"
+	s.cmd.SysProcAttr = attr
+	s.cmd.Stderr = &s.log
+	s.cmd.ExtraFiles = append([]*os.File{inRead, outWrite, device, socket}, leaked...)
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.cmd.Process.Kill(); _ = s.cmd.Wait() })
+	for _, f := range []*os.File{inRead, outWrite} {
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+func pipe(t *testing.T) (r, w *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = r.Close(), w.Close() })
+	return r, w
+}
+
+func (s *started) proc(path string) string {
+	return filepath.Join("/proc", strconv.Itoa(s.cmd.Process.Pid), path)
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: gives privileges to a child and looks into an undumpable one")
+	}
+}
+
+// parents are the privileges with which tund may run.
+var parents = map[string]*syscall.SysProcAttr{
+	"root": {},
+	"an unprivileged user with an ambient capability": {
+		Credential:  &syscall.Credential{Uid: 64321, Gid: 64321, Groups: []uint32{64321}},
+		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN},
+	},
+}
+
+func TestChildHasNoPrivilegeAndNoWayBack(t *testing.T) {
+	needRoot(t)
+	for parent, attr := range parents {
+		t.Run("of "+parent, func(t *testing.T) {
+			s := start(t, sandbox.RoleStart, attr)
+			var r report
+			if err := s.out.Decode(&r); err != nil {
+				t.Fatalf("%v; %s", err, s.log.String())
+			}
+			for what, refused := range map[string]string{
+				"setuid(0)": r.Setuid, "/etc/shadow": r.Shadow, "/dev/net/tun": r.Tun, "tracing its parent": r.Attach,
+			} {
+				if refused == "" {
+					t.Errorf("%s was allowed", what)
+				}
+			}
+			if r.Dumpable != 0 || r.NoNewPrivs != 1 || r.Core != 0 {
+				t.Errorf("dumpable %d, no_new_privs %d, core limit %d", r.Dumpable, r.NoNewPrivs, r.Core)
+			}
+			if r.UID == 0 || r.GID == 0 || slices.Contains(r.Groups, 0) {
+				t.Errorf("user %d, group %d, groups %v", r.UID, r.GID, r.Groups)
+			}
+			if attr.Credential == nil && len(r.Groups) != 0 {
+				t.Errorf("has groups %v", r.Groups)
+			}
+			sets := []string{"CapInh", "CapPrm", "CapEff", "CapAmb"}
+			if attr.Credential == nil {
+				sets = append(sets, "CapBnd")
+			}
+			checkThreads(t, s, sets)
+		})
+	}
+}
+
+// checkThreads reads from outside what each thread of the child has.
+func checkThreads(t *testing.T, s *started, sets []string) {
+	t.Helper()
+	threads, err := filepath.Glob(s.proc("task/*/status"))
+	if err != nil || len(threads) < 2 {
+		t.Fatalf("found %d threads, %v", len(threads), err)
+	}
+	for _, path := range threads {
+		status, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, set := range sets {
+			if !strings.Contains(string(status), set+":\t0000000000000000\n") {
+				t.Errorf("%s: %s is not empty:\n%s", path, set, status)
+			}
+		}
+		if !strings.Contains(string(status), "NoNewPrivs:\t1\n") {
+			t.Errorf("%s: no_new_privs is not set", path)
+		}
+	}
+}
+
+func TestChildHasExactlyItsDescriptors(t *testing.T) {
+	needRoot(t)
+	leak, _ := pipe(t)
+	s := start(t, sandbox.RoleStart, nil, leak, leak)
+	if err := s.out.Decode(&report{}); err != nil {
+		t.Fatalf("%v; %s", err, s.log.String())
+	}
+	for range 20 { // a while, for what the runtime does later
+		time.Sleep(10 * time.Millisecond)
+		entries, err := os.ReadDir(s.proc("fd"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var open []string
+		for _, e := range entries {
+			open = append(open, e.Name())
+		}
+		slices.Sort(open)
+		if got := strings.Join(open, " "); got != "0 1 2 3 4 5 6" {
+			for _, e := range entries {
+				target, _ := os.Readlink(filepath.Join(s.proc("fd"), e.Name()))
+				t.Logf("%s -> %s", e.Name(), target)
+			}
+			t.Fatalf("descriptors are %s", got)
+		}
+	}
+}
+
+func TestChildIsSeenByItsPeersName(t *testing.T) {
+	needRoot(t)
+	s := start(t, sandbox.RoleStart, nil)
+	if err := s.out.Decode(&report{}); err != nil {
+		t.Fatalf("%v; %s", err, s.log.String())
+	}
+	for path, want := range map[string]string{"cmdline": "tund\x00datapath\x00alpha\x00", "comm": "tund: alpha\n"} {
+		got, err := os.ReadFile(s.proc(path))
+		if err != nil || string(got) != want {
+			t.Errorf("%s is %q, %v", path, got, err)
+		}
+	}
+}
+
+func TestChildEndsWhenItsPipeIsClosed(t *testing.T) {
+	needRoot(t)
+	s := start(t, sandbox.RoleStart, nil)
+	if err := s.out.Decode(&report{}); err != nil {
+		t.Fatalf("%v; %s", err, s.log.String())
+	}
+	if err := s.in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Wait(); err != nil {
+		t.Errorf("%v; %s", err, s.log.String())
+	}
+}
+
+func TestSecondStageRefusesPrivileges(t *testing.T) {
+	needRoot(t)
+	tests := []struct {
+		name, want string
+		attr       *syscall.SysProcAttr
+	}{
+		{"of root", "runs as root", nil},
+		{"of an ambient capability", "has capabilities", &syscall.SysProcAttr{
+			Credential:  &syscall.Credential{Uid: 64321, Gid: 64321},
+			AmbientCaps: []uintptr{unix.CAP_NET_ADMIN},
+		}},
+		{"that could be gained", "may gain privileges", &syscall.SysProcAttr{
+			Credential: &syscall.Credential{Uid: 64321, Gid: 64321},
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := start(t, sandbox.Role, tt.attr)
+			if err := s.cmd.Wait(); err == nil {
+				t.Error("it ran")
+			}
+			if got := s.log.String(); !strings.Contains(got, tt.want) {
+				t.Errorf("said %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestSecondStageRefusesToStartWithoutItsDescriptors(t *testing.T) {
+	needRoot(t)
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{"tund", sandbox.RoleStart, name}
+	cmd.Env = environment
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "descriptor 3") {
+		t.Errorf("%v; %s", err, out)
+	}
+}
+
+func TestSecondStageRefusesFurtherDescriptors(t *testing.T) {
+	needRoot(t)
+	leak, _ := pipe(t)
+	s := start(t, leakyStart, nil, leak)
+	if err := s.cmd.Wait(); err == nil {
+		t.Error("it ran")
+	}
+	if got := s.log.String(); !strings.Contains(got, "descriptor 7 is open") {
+		t.Errorf("said %q", got)
+	}
+}
+
+func TestProtectMakesAProcessUndumpable(t *testing.T) {
+	before, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Prctl(unix.PR_SET_DUMPABLE, uintptr(before), 0, 0, 0) })
+	if err := sandbox.Protect(); err != nil {
+		t.Fatal(err)
+	}
+	var core unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_CORE, &core); err != nil || core.Cur != 0 || core.Max != 0 {
+		t.Errorf("core limit %+v, %v", core, err)
+	}
+	if got, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); got != 0 || err != nil {
+		t.Errorf("dumpable %d, %v", got, err)
+	}
+	if err := exec.Command("/proc/self/exe", "-test.run=^$").Run(); err != nil {
+		t.Errorf("an undumpable process cannot start itself: %v", err)
+	}
+}
