@@ -25,7 +25,7 @@ const (
 
 // ErrUnreachable is the cause of errors when nobody answers on the socket. Where
 // the socket may not be opened, the cause is [fs.ErrPermission] instead.
-var ErrUnreachable = errors.New("tund is not reachable")
+var ErrUnreachable = errors.New("cannot reach tund")
 
 // Client makes requests on the control socket. Errors that the daemon answers with
 // are of type [*Error]. It is safe for concurrent use.
@@ -168,8 +168,10 @@ func unreachable(err error) error {
 		err = wrapped.Err
 	}
 	switch {
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, context.Canceled):
+	case errors.Is(err, context.Canceled):
 		return err
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("cannot reach tund: %w", err)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%w: no answer in time", ErrUnreachable)
 	default:
