@@ -1,0 +1,498 @@
+package session
+
+import (
+	"crypto/ecdh"
+	"crypto/mlkem"
+	"errors"
+	"fmt"
+	"time"
+
+	"tund/internal/keys"
+	"tund/internal/wire"
+)
+
+// An exchange changes the keys (REKEY) or the IV (REIV) of both ends. One is in flight at a
+// time. The picture is the same for both kinds.
+//
+//	initiator:  asked ──reply good──► installing ──Installed──► DONE sent, over
+//	responder:                        installing ──Installed──► replied ──DONE──► over
+//
+// Whoever may hold a key that the other end may be sending with never drops it:
+//   - The responder in "replied" ends the session when it waits too long; its receive key
+//     stays with the owner. It goes only with an ABORT of the initiator.
+//   - The initiator in "installing" has proof that the responder receives with the key. It
+//     carries through, whatever comes, unless its owner says that the key is not in use.
+//
+// The chain key of an epoch takes its predecessor's place when the exchange is confirmed.
+// The predecessor is kept until the exchange is over: an ABORT puts it back at both ends.
+
+// exchangeLimit is how long an exchange may stand still.
+const exchangeLimit = 10 * time.Second
+
+// settleLimit is how long the end of a session waits for the owner's word on a key that
+// was handed over, so that the event about it can tell the truth.
+const settleLimit = time.Second
+
+// step is where an exchange stands.
+type step uint8
+
+const (
+	stepAsked step = iota
+	stepInstalling
+	stepReplied
+)
+
+// exchanges is what a session knows about all its exchanges.
+type exchanges struct {
+	chain    keys.Secret // chain key of the last epoch, at first the TLS exporter
+	ours     Exchange    // the last number that we used
+	theirs   Exchange    // the last number that the peer used
+	epochs   numbers[keys.Epoch]
+	ivs      numbers[keys.Generation] // of the present epoch
+	keyID    keys.KeyID               // of the present epoch
+	epoch    keys.Epoch               // the present epoch, 0 before the first
+	inFlight *exchange
+	deadline time.Time // of the one in flight, zero without
+
+	wantRekey, wantReiv, held bool
+	waiting                   []request // of the peer, at most one
+}
+
+// numbers are the epochs, or the IV generations of an epoch, that were ever mentioned.
+type numbers[N ~uint32] struct {
+	highest   N // in any request sent or received
+	concluded N // of the exchanges that are over
+}
+
+func (n *numbers[N]) saw(number N)     { n.highest = max(n.highest, number) }
+func (n *numbers[N]) conclude(numer N) { n.concluded = max(n.concluded, numer) }
+
+// request is a REKEY or REIV of the peer, with its bytes.
+type request struct {
+	message Message
+	data    []byte
+}
+
+func (r request) id() Exchange {
+	switch m := r.message.(type) {
+	case Rekey:
+		return m.Exchange
+	case Reiv:
+		return m.Exchange
+	default:
+		panic("session: internal error: no request: " + m.Type().String())
+	}
+}
+
+func (r request) kind() Kind {
+	if r.message.Type() == TypeRekey {
+		return KindRekey
+	}
+	return KindReiv
+}
+
+// exchange is the one in flight.
+type exchange struct {
+	kind       Kind
+	initiator  bool
+	id         Exchange
+	step       step
+	epoch      keys.Epoch
+	generation keys.Generation
+	keyID      keys.KeyID
+	index      wire.Index // to be released by us; 0 once the owner has it
+	reply      Message    // of the responder, to be sent when the key is installed
+	agreement  agreement
+	confirmed  bool // responder: the initiator is known to send with it
+}
+
+// agreement is the secret part of a REKEY.
+type agreement struct {
+	request  []byte // the REKEY as on the wire
+	x25519   *ecdh.PrivateKey
+	mlkem    *mlkem.DecapsulationKey768
+	psk      *keys.Secret
+	next     keys.Secret // the new chain key
+	previous keys.Secret // the one before it, once next has taken its place
+	tag      [32]byte    // for REKEY_DONE: of the initiator
+	swapped  bool
+}
+
+// wipe drops what must not outlive the exchange.
+func (a *agreement) wipe() {
+	a.x25519, a.mlkem = nil, nil // neither can be overwritten from outside its package
+	if a.psk != nil {
+		a.psk.Wipe()
+	}
+	a.next.Wipe()
+	a.previous.Wipe()
+}
+
+// proceed starts the next exchange where nothing is in its way. What the peer has asked for
+// comes first, and serves our own wish for the same as well.
+func (s *Session) proceed() error {
+	e := &s.exchange
+	for s.state == stateOpen && e.inFlight == nil && !e.held {
+		var err error
+		switch {
+		case len(e.waiting) > 0:
+			r := e.waiting[0]
+			e.waiting = e.waiting[1:]
+			err = s.answer(r)
+		case e.wantRekey:
+			err = s.startRekey()
+		case e.wantReiv:
+			err = s.startReiv()
+		default:
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// onRequest takes the peer's REKEY or REIV.
+func (s *Session) onRequest(r request) error {
+	e := &s.exchange
+	if s.state == stateLeaving {
+		return nil
+	}
+	if err := s.noteRequest(r); err != nil {
+		return s.protocolError(err)
+	}
+	x := e.inFlight
+	switch {
+	case x == nil:
+	case x.step == stepReplied:
+		return s.protocolError(fmt.Errorf("%s before the end of the exchange before", r.message.Type()))
+	case x.step == stepInstalling: // it waits until that is over
+	case s.wins(r, x):
+		s.giveWay()
+	default:
+		return nil // the peer will find ours and give way
+	}
+	if len(e.waiting) > 0 {
+		return s.protocolError(fmt.Errorf("%s while another one waits", r.message.Type()))
+	}
+	e.waiting = append(e.waiting, r)
+	if e.held && r.kind() == KindRekey {
+		s.emit(Wanted{})
+	}
+	return nil
+}
+
+// noteRequest checks the number and remembers what was mentioned.
+func (s *Session) noteRequest(r request) error {
+	e := &s.exchange
+	id := r.id()
+	if s.isOurs(id) || id <= e.theirs {
+		return fmt.Errorf("%s with exchange %d", r.message.Type(), id)
+	}
+	e.theirs = id
+	switch m := r.message.(type) {
+	case Rekey:
+		e.epochs.saw(m.Epoch)
+	case Reiv:
+		if m.Epoch == e.epoch {
+			e.ivs.saw(m.Generation)
+		}
+	}
+	return nil
+}
+
+// isOurs tells by the number who began an exchange: odd ones are the dialler's.
+func (s *Session) isOurs(id Exchange) bool { return (id%2 == 1) == s.Dialled() }
+
+// nextExchange numbers an exchange of our own.
+func (s *Session) nextExchange() Exchange {
+	e := &s.exchange
+	switch {
+	case e.ours != 0:
+		e.ours += 2
+	case s.Dialled():
+		e.ours = 1
+	default:
+		e.ours = 2
+	}
+	return e.ours
+}
+
+// wins says whether the peer's request wins over our own, which it has crossed: REKEY beats
+// REIV, of two alike the smaller public key's wins.
+func (s *Session) wins(theirs request, ours *exchange) bool {
+	if theirs.kind() != ours.kind {
+		return theirs.kind() == KindRekey
+	}
+	return s.peer.Compare(s.self) < 0
+}
+
+// giveWay forgets our own request. Nothing is reported: the winner's end will be.
+func (s *Session) giveWay() {
+	x := s.exchange.inFlight
+	s.exchange.inFlight, s.exchange.deadline = nil, time.Time{}
+	x.agreement.wipe()
+	s.release(x)
+}
+
+// answer begins the responder's part.
+func (s *Session) answer(r request) error {
+	e := &s.exchange
+	x := &exchange{kind: r.kind(), id: r.id(), step: stepInstalling}
+	e.wantReiv = false
+	e.inFlight = x
+	s.progress()
+	if m, ok := r.message.(Rekey); ok {
+		e.wantRekey = false
+		return s.answerRekey(x, m, r.data)
+	}
+	return s.answerReiv(x, r.message.(Reiv))
+}
+
+// progress gives the exchange in flight its time anew.
+func (s *Session) progress() { s.exchange.deadline = time.Now().Add(exchangeLimit) }
+
+// handOver gives the key of x to the owner, and its index with it.
+func (s *Session) handOver(x *exchange, event EventBody) {
+	x.step = stepInstalling
+	if s.emit(event) {
+		x.index = 0
+	}
+	s.progress()
+}
+
+func (s *Session) onInstalled(kid keys.KeyID, g keys.Generation, failure error) error {
+	x := s.exchange.inFlight
+	if x == nil || x.step != stepInstalling || x.keyID != kid || x.generation != g {
+		return nil // of an exchange that was aborted meanwhile
+	}
+	if failure != nil {
+		s.revert(x)
+		return s.abort(AbortInstall, fmt.Sprintf("key not installed: %v", failure))
+	}
+	if x.initiator {
+		if err := s.send(x.done()); err != nil {
+			return err
+		}
+		s.conclude(x, nil)
+		return nil
+	}
+	x.step = stepReplied
+	s.progress()
+	return s.send(x.reply)
+}
+
+// done is the initiator's last message.
+func (x *exchange) done() Message {
+	if x.kind == KindRekey {
+		return RekeyDone{Exchange: x.id, Tag: x.agreement.tag}
+	}
+	return ReivDone{Exchange: x.id, Epoch: x.epoch, Generation: x.generation}
+}
+
+// onConfirmed is as good a proof as DONE, but the exchange goes on until DONE has come: the
+// peer is in it until then, too.
+func (s *Session) onConfirmed(kid keys.KeyID, g keys.Generation) error {
+	x := s.exchange.inFlight
+	if x == nil || x.initiator || x.step != stepReplied || x.keyID != kid || x.generation != g {
+		return nil
+	}
+	s.advance(x)
+	x.confirmed = true
+	s.progress()
+	return nil
+}
+
+// replied finds the exchange that a DONE ends. None and no error: it was over before.
+func (s *Session) replied(id Exchange, kind Kind) (*exchange, error) {
+	x := s.exchange.inFlight
+	if x != nil && x.id == id && !x.initiator && x.kind == kind && x.step == stepReplied {
+		return x, nil
+	}
+	if s.isOurs(id) || id > s.exchange.theirs || x != nil && x.id == id {
+		return nil, s.protocolError(fmt.Errorf("end of exchange %d, which is not open", id))
+	}
+	return nil, nil
+}
+
+// over ends the responder's part: DONE has come and was good.
+func (s *Session) over(x *exchange) error {
+	s.advance(x)
+	s.emit(Activate{KeyID: x.keyID, Generation: x.generation})
+	s.conclude(x, nil)
+	return nil
+}
+
+// asked finds the exchange that a reply answers. None and no error: it was over before, and
+// the responder has been told, so that it does not wait for the end.
+func (s *Session) asked(id Exchange, kind Kind) (*exchange, error) {
+	x := s.exchange.inFlight
+	if x != nil && x.id == id && x.kind == kind && x.step == stepAsked {
+		return x, nil
+	}
+	if !s.isOurs(id) || id > s.exchange.ours || x != nil && x.id == id {
+		return nil, s.protocolError(fmt.Errorf("reply to exchange %d, which is not open", id))
+	}
+	return nil, s.send(Abort{Exchange: id, Reason: AbortGone, Text: "the exchange was over before its reply came"})
+}
+
+func (s *Session) onAbort(m Abort) error {
+	e := &s.exchange
+	failure := &AbortError{Reason: m.Reason, Text: m.Text, Remote: true}
+	x := e.inFlight
+	switch {
+	case x != nil && x.id == m.Exchange:
+		return s.onAborted(x, failure)
+	case len(e.waiting) > 0 && e.waiting[0].id() == m.Exchange:
+		s.forget(failure)
+		return nil
+	case s.isOurs(m.Exchange) && m.Exchange <= e.ours, !s.isOurs(m.Exchange) && m.Exchange <= e.theirs:
+		return nil // it was over before
+	default:
+		return s.protocolError(fmt.Errorf("ABORT of exchange %d, which never was", m.Exchange))
+	}
+}
+
+func (s *Session) onAborted(x *exchange, failure error) error {
+	if x.initiator && x.step == stepInstalling {
+		return nil // the reply was good: it is carried through
+	}
+	s.revert(x)
+	s.drop(x)
+	s.conclude(x, failure)
+	return nil
+}
+
+// onStandstill ends an exchange that has not moved for 10 s, and with it the session where
+// dropping the key could cut off a peer that sends with it.
+func (s *Session) onStandstill() error {
+	x := s.exchange.inFlight
+	if x.step == stepReplied || x.initiator && x.step == stepInstalling {
+		return &CloseError{Code: CloseTimeout, Text: fmt.Sprintf("%s not concluded within 10s", x.kind)}
+	}
+	s.drop(x)
+	return s.abort(AbortTimeout, "no progress within 10s")
+}
+
+// abort gives the exchange in flight up and tells the peer. The session goes on.
+func (s *Session) abort(reason AbortReason, text string) error {
+	x := s.exchange.inFlight
+	failure := &AbortError{Reason: reason, Text: fitText(text)}
+	s.conclude(x, failure)
+	return s.send(Abort{Exchange: x.id, Reason: reason, Text: failure.Text})
+}
+
+// drop takes a key back from the owner that the peer has not used and will not use.
+func (s *Session) drop(x *exchange) {
+	if !x.initiator && x.keyID != 0 && x.index == 0 && !x.confirmed {
+		s.emit(Drop{KeyID: x.keyID, Generation: x.generation})
+	}
+}
+
+// advance puts the new chain key in place of the one before.
+func (s *Session) advance(x *exchange) {
+	if x.kind != KindRekey || x.agreement.swapped {
+		return
+	}
+	x.agreement.previous = s.exchange.chain
+	s.exchange.chain = x.agreement.next
+	x.agreement.swapped = true
+}
+
+// revert takes advance back.
+func (s *Session) revert(x *exchange) {
+	if x.agreement.swapped {
+		s.exchange.chain = x.agreement.previous
+		x.agreement.swapped = false
+	}
+}
+
+// conclude ends the exchange in flight, well or not, and reports it.
+func (s *Session) conclude(x *exchange, failure error) {
+	e := &s.exchange
+	e.inFlight, e.deadline = nil, time.Time{}
+	s.release(x)
+	x.agreement.wipe()
+	result := Exchanged{Kind: x.kind, Initiator: x.initiator, Epoch: x.epoch, Generation: x.generation, Err: failure}
+	if x.kind == KindRekey {
+		e.epochs.conclude(x.epoch)
+	} else if x.epoch == e.epoch {
+		e.ivs.conclude(x.generation)
+	}
+	var aborted *AbortError
+	if errors.As(failure, &aborted) {
+		result.Reason = aborted.Reason
+	}
+	if failure == nil {
+		result.KeyID = x.keyID
+		if x.kind == KindRekey {
+			e.keyID, e.epoch = x.keyID, x.epoch
+			e.ivs = numbers[keys.Generation]{}
+		}
+	}
+	s.emit(result)
+}
+
+// release gives an index back that the owner has never had.
+func (s *Session) release(x *exchange) {
+	if x.index != 0 {
+		s.o.Indexes.Release(x.index)
+		x.index = 0
+	}
+}
+
+// forget ends the request of the peer that waits.
+func (s *Session) forget(failure error) {
+	r := s.exchange.waiting[0]
+	s.exchange.waiting = s.exchange.waiting[1:]
+	result := Exchanged{Kind: r.kind(), Err: failure}
+	var aborted *AbortError
+	if errors.As(failure, &aborted) {
+		result.Reason = aborted.Reason
+	}
+	s.emit(result)
+}
+
+// settle brings the exchange in flight to its end when the session ends. A key whose reply
+// was good is carried through; no key that the peer may use is dropped.
+func (s *Session) settle(end error) {
+	s.transition(stateClosed)
+	e := &s.exchange
+	failure := fmt.Errorf("session ended: %w", end)
+	for len(e.waiting) > 0 {
+		s.forget(failure)
+	}
+	x := e.inFlight
+	if x != nil && x.initiator && x.step == stepInstalling {
+		s.awaitInstalled()
+		failure = fmt.Errorf("key not acknowledged: %w", failure)
+	}
+	if e.inFlight == nil {
+		return
+	}
+	if x.step == stepInstalling {
+		s.drop(x)
+	}
+	s.conclude(x, failure)
+}
+
+func (s *Session) awaitInstalled() {
+	limit := time.NewTimer(settleLimit)
+	defer limit.Stop()
+	for {
+		for command := s.commands.take(); command != nil; command = s.commands.take() {
+			_ = command() // the session is over, whatever it says
+		}
+		if s.exchange.inFlight == nil {
+			return
+		}
+		select {
+		case <-s.commands.notify:
+		case <-limit.C:
+			return
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
