@@ -1,0 +1,333 @@
+package datapath
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"tund/internal/keys"
+	"tund/internal/pipe"
+)
+
+// control is the goroutine that talks to the parent. It owns the keyring, publishes
+// the table, and sends probes. Nothing that it does is waited for by the loops.
+type control struct {
+	*shared
+	log  *slog.Logger
+	pipe Pipe
+	mode pipe.Mode
+	out  *outbound
+	in   *inbound
+
+	configured bool
+	lifetime   time.Duration
+	sources    *sources
+	keyring    keyring
+	prober     prober
+
+	loops  loops
+	inbox  chan message
+	ended  chan struct{}
+	reader loops
+}
+
+// message is what Receive returned.
+type message struct {
+	pipe.Message
+	err error
+}
+
+func newControl(o Options, sh *shared, out *outbound, in *inbound) *control {
+	return &control{
+		shared: sh, log: o.Log, pipe: o.Pipe, mode: o.Mode, out: out, in: in,
+		keyring: keyring{limits: &sh.limits},
+		prober:  prober{shared: sh, in: &in.counters},
+		loops:   loops{failed: make(chan error, 2)},
+		inbox:   make(chan message),
+		ended:   make(chan struct{}),
+	}
+}
+
+// run serves until there is a reason to end; nil for a good one.
+func (c *control) run(ctx context.Context) error {
+	c.reader.start(c.read)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		timer.Reset(max(0, c.due()-c.now()))
+		var err error
+		select {
+		case m := <-c.inbox:
+			err = c.onMessage(m)
+		case a := <-c.answers:
+			err = c.onAnswer(a)
+		case err = <-c.loops.failed:
+		case <-c.wake:
+		case <-timer.C:
+		case <-ctx.Done():
+			return nil
+		}
+		if err == nil {
+			err = c.review()
+		}
+		if errors.Is(err, errStop) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// errStop ends run without being an error.
+var errStop = errors.New("stop")
+
+// close ends the loops, which finish the batch in work, and wipes the keys.
+func (c *control) close() {
+	close(c.ended)
+	_ = c.stop.Close()
+	_ = c.pipe.Close()
+	c.loops.group.Wait()
+	c.reader.group.Wait()
+	c.wipe()
+}
+
+// read passes the parent's messages on. It ends when the pipe does, after an error,
+// or when nobody takes them any more.
+func (c *control) read() error {
+	for {
+		m, err := c.pipe.Receive()
+		select {
+		case c.inbox <- message{m, err}:
+		case <-c.ended:
+			return nil
+		}
+		if err != nil {
+			return nil // it went with the message
+		}
+	}
+}
+
+// due returns when review has something to do.
+func (c *control) due() time.Duration {
+	at := c.prober.next()
+	for _, s := range c.keyring.slots {
+		at = min(at, s.epoch.installed+c.lifetime)
+	}
+	return at
+}
+
+// onMessage has a case for every message that a parent may send.
+func (c *control) onMessage(m message) error {
+	if errors.Is(m.err, io.EOF) {
+		return errStop
+	}
+	if m.err != nil {
+		return m.err
+	}
+	if !c.configured && needsConfigure(m.Message) {
+		return fmt.Errorf("message of type %d before the configuration", m.Type())
+	}
+	switch m := m.Message.(type) {
+	case pipe.Hello:
+		return c.onHello(m)
+	case pipe.Configure:
+		return c.onConfigure(m)
+	case pipe.InstallKey:
+		return c.onInstallKey(m)
+	case pipe.InstallIV:
+		return c.onInstallIV(m)
+	case pipe.Activate:
+		c.activate(c.keyring.find(name{m.KeyID, m.Generation}))
+	case pipe.Retire:
+		c.keyring.retire(name{m.KeyID, m.Generation})
+		c.publish()
+	case pipe.Drop:
+		c.keyring.drop(name{m.KeyID, m.Generation})
+		c.publish()
+	case pipe.Wipe:
+		c.wipe()
+		return c.pipe.Send(pipe.Wiped{Seq: m.Seq})
+	case pipe.GetStats:
+		return c.onGetStats(m)
+	case pipe.SendProbe:
+		return c.onSendProbe(m)
+	case pipe.Stop:
+		return errStop
+	default:
+		return fmt.Errorf("message of type %d: unexpected", m.Type())
+	}
+	return nil
+}
+
+// needsConfigure is true for what makes no sense before the first Configure.
+func needsConfigure(m pipe.Message) bool {
+	switch m.(type) {
+	case pipe.Hello, pipe.Configure, pipe.GetStats, pipe.Wipe, pipe.Stop:
+		return false
+	}
+	return true
+}
+
+func (c *control) onHello(m pipe.Hello) error {
+	if err := c.pipe.Send(pipe.Hello{Version: pipe.Version, PID: uint32(os.Getpid())}); err != nil {
+		return err
+	}
+	if m.Version != pipe.Version {
+		return fmt.Errorf("parent speaks version %d, child %d", m.Version, pipe.Version)
+	}
+	return nil
+}
+
+// onConfigure takes the configuration; the first one starts the loops.
+func (c *control) onConfigure(m pipe.Configure) error {
+	if m.Mode != c.mode {
+		return fmt.Errorf("configured as %s, device is %s", m.Mode, c.mode)
+	}
+	if m.KeyLifetime <= 0 {
+		return errors.New("configured without a key lifetime")
+	}
+	c.sources = newSources(m.AllowedIPs)
+	c.lifetime = m.KeyLifetime
+	c.prober.keepalive = m.Keepalive
+	c.publish()
+	if !c.configured {
+		c.configured = true
+		c.loops.start(c.out.run)
+		c.loops.start(c.in.run)
+	}
+	return c.pipe.Send(pipe.Configured{Seq: m.Seq})
+}
+
+func (c *control) onInstallKey(m pipe.InstallKey) error {
+	s, err := c.keyring.install(&m, c.now())
+	return c.installed(s, pipe.Installed{KeyID: m.KeyID}, m.Activate, err)
+}
+
+func (c *control) onInstallIV(m pipe.InstallIV) error {
+	s, err := c.keyring.installIV(m)
+	return c.installed(s, pipe.Installed{KeyID: m.KeyID, Generation: m.Generation}, m.Activate, err)
+}
+
+// installed makes a new slot live before it tells the parent.
+func (c *control) installed(s *slot, answer pipe.Installed, activate bool, err error) error {
+	if err != nil {
+		answer.Err = err.Error()
+		return c.pipe.Send(answer)
+	}
+	if activate {
+		c.activate(s)
+	}
+	c.publish()
+	return c.pipe.Send(answer)
+}
+
+// activate switches sending to s if it may, and begins to confirm it.
+func (c *control) activate(s *slot) {
+	if !c.keyring.activate(s) {
+		return
+	}
+	c.publish()
+	c.prober.switched(s, c.now())
+	c.log.Debug("sending with a new key", "key", s.id, "epoch", s.epoch.number, "generation", s.generation)
+}
+
+// wipe leaves no key.
+func (c *control) wipe() {
+	c.keyring.wipe()
+	c.prober.confirming = nil
+	c.publish()
+}
+
+// onGetStats answers, unless a loop hangs: then the parent shall miss the answer.
+func (c *control) onGetStats(m pipe.GetStats) error {
+	now := c.now()
+	for _, turn := range []*turn{&c.out.turn, &c.in.turn} {
+		if turn.hangs(now) {
+			c.log.Error("packet loop hangs", "duration", now-turn.since)
+			return nil
+		}
+	}
+	return c.pipe.Send(c.stats(m.Seq, now))
+}
+
+func (c *control) onSendProbe(m pipe.SendProbe) error {
+	if c.prober.measure(m.ID, c.now()) {
+		return nil
+	}
+	return c.pipe.Send(c.prober.result(m.ID))
+}
+
+func (c *control) onAnswer(a answered) error {
+	if m, ok := c.prober.answer(a); ok {
+		return c.pipe.Send(m)
+	}
+	return nil
+}
+
+// review looks at all that time and the loops may have changed.
+func (c *control) review() error {
+	now := c.now()
+	if c.configured {
+		if err := c.reviewKeys(now); err != nil {
+			return err
+		}
+	}
+	for _, m := range c.prober.tick(now) {
+		if err := c.pipe.Send(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reviewKeys ends keys, announces and activates what was heard, and asks for successors.
+func (c *control) reviewKeys(now time.Duration) error {
+	ended := c.keyring.expire(now, c.lifetime)
+	if len(ended) > 0 {
+		c.publish()
+	}
+	for _, e := range ended {
+		if err := c.rekeyDue(e, pipe.RekeyExpired); err != nil {
+			return err
+		}
+	}
+	for _, s := range slices.Backward(slices.Clone(c.keyring.slots)) {
+		if err := c.reviewSlot(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *control) reviewSlot(s *slot) error {
+	if s.heard.Load() && !s.announced {
+		s.announced = true
+		c.activate(s)
+		if err := c.pipe.Send(pipe.KeyActive{KeyID: s.id, Generation: s.generation}); err != nil {
+			return err
+		}
+	}
+	for _, reason := range c.keyring.near(s.epoch) {
+		if err := c.rekeyDue(s.id, reason); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *control) rekeyDue(id keys.KeyID, reason pipe.RekeyReason) error {
+	return c.pipe.Send(pipe.RekeyDue{KeyID: id, Reason: reason})
+}
+
+// publish gives the loops a new table.
+func (c *control) publish() {
+	c.table.Store(&table{
+		lifetime: c.lifetime, sources: c.sources, send: c.keyring.sending, receive: c.keyring.receiving(),
+	})
+}

@@ -1,0 +1,82 @@
+package datapath
+
+import (
+	"sync/atomic"
+	"time"
+
+	"tund/internal/pipe"
+)
+
+// outboundCounters are written by outbound alone.
+type outboundCounters struct {
+	packets, bytes   atomic.Uint64
+	malformed, noKey atomic.Uint64
+}
+
+// inboundCounters are written by inbound alone.
+type inboundCounters struct {
+	packets, bytes                   atomic.Uint64
+	auth, replay, malformed, unknown atomic.Uint64
+	source, device                   atomic.Uint64
+	received, missing                atomic.Uint64 // of all replay windows together
+	last                             atomic.Int64  // when the last authentic packet came; negative: never
+}
+
+// stats collects what all goroutines have counted.
+func (c *control) stats(seq uint64, now time.Duration) pipe.Stats {
+	out, in, socket := &c.out.counters, &c.in.counters, c.socket.Counters()
+	m := pipe.Stats{
+		Seq:     seq,
+		RxBytes: in.bytes.Load(), TxBytes: out.bytes.Load(),
+		RxPackets: in.packets.Load(), TxPackets: out.packets.Load(),
+		Drops: pipe.Drops{
+			Auth:      in.auth.Load(),
+			Replay:    in.replay.Load(),
+			Malformed: in.malformed.Load() + out.malformed.Load() + socket.Truncated,
+			Unknown:   in.unknown.Load(),
+			Queue:     socket.NoBuffer,
+			Source:    in.source.Load(),
+			Device:    in.device.Load(),
+			Send:      socket.TooBig + socket.Denied + socket.Unreachable + socket.NotConnected,
+			NoKey:     out.noKey.Load(),
+		},
+		Received: in.received.Load(), Missing: in.missing.Load(),
+		ReceiveSlots: uint8(len(c.keyring.receiving())),
+		LastReceived: -1,
+		RTT:          c.prober.rtt,
+	}
+	if s := c.keyring.sending; s != nil {
+		m.SendKey, m.SendGeneration = s.id, s.generation
+	}
+	if last := in.last.Load(); last >= 0 {
+		m.LastReceived = max(0, now-time.Duration(last))
+	}
+	return m
+}
+
+// patience is how long one batch may take. A full socket buffer can block a send for
+// as long as a slow link needs for one packet.
+const patience = 8 * time.Second
+
+// turn lets control tell a loop that hangs from one that waits: it is odd while a
+// batch is in work. What the loop does in its wait is the kernel's business.
+type turn struct {
+	n atomic.Uint64
+
+	seen  uint64        // control: n when it was last looked at
+	since time.Duration // control: when it was first seen so
+}
+
+func (t *turn) begin() { t.n.Add(1) }
+func (t *turn) end()   { t.n.Add(1) }
+
+// hangs says whether the same batch has been in work for longer than any can be. It
+// finds out by being asked more than once.
+func (t *turn) hangs(now time.Duration) bool {
+	n := t.n.Load()
+	if n != t.seen || n%2 == 0 {
+		t.seen, t.since = n, now
+		return false
+	}
+	return now-t.since >= patience
+}

@@ -1,0 +1,219 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"tund/internal/aead"
+	"tund/internal/keys"
+	"tund/internal/pipe"
+	"tund/internal/wire"
+)
+
+// The reasons for which an installation is refused.
+var (
+	errNoRoom   = errors.New("all receive slots are taken")
+	errNotNewer = errors.New("not newer than what was installed")
+	errIndex    = errors.New("receive index is in use")
+	errNoKey    = errors.New("no such key")
+)
+
+// keyring holds all keys. It belongs to control, which publishes a new [table] after
+// each change.
+//
+//	                    Installed, first authentic packet, Activate
+//	                                    │
+//	(install) ──► pending ──────────────┴──────────► sending ──► (a newer one sends)
+//	          └─► receiving ────────────────────────────────────► retired
+//
+// Sending only ever moves to a newer slot. A slot goes when it is retired and does
+// not send, or is dropped, or when its key ends.
+type keyring struct {
+	limits  *Limits
+	slots   []*slot // oldest first
+	sending *slot   // nil: none
+	floor   name    // of the newest slot that was ever sent with, even if it is gone
+	newest  keys.KeyID
+}
+
+// install adds a new key at generation 0. It wipes the key bytes of m.
+func (k *keyring) install(m *pipe.InstallKey, now time.Duration) (*slot, error) {
+	defer m.Wipe()
+	if m.KeyID <= k.newest {
+		return nil, errNotNewer
+	}
+	if err := k.room(m.ReceiveIndex); err != nil {
+		return nil, err
+	}
+	e := &epoch{number: m.Epoch, installed: now}
+	var errs [2]error
+	e.send.cipher, errs[0] = aead.New(m.AEAD, m.Send.Key)
+	e.receive.cipher, errs[1] = aead.New(m.AEAD, m.Receive.Key)
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, fmt.Errorf("install key: %w", err)
+	}
+	e.send.iv, e.receive.iv = m.Send.IV, m.Receive.IV
+	k.newest = m.KeyID
+	return k.add(&slot{name: name{id: m.KeyID}, epoch: e, sendIndex: m.SendIndex, receiveIndex: m.ReceiveIndex}), nil
+}
+
+// installIV adds a generation to a key. The key's packet numbers and window go on.
+func (k *keyring) installIV(m pipe.InstallIV) (*slot, error) {
+	var last *slot
+	for _, s := range k.slots {
+		if s.id == m.KeyID {
+			last = s
+		}
+	}
+	switch {
+	case last == nil:
+		return nil, errNoKey
+	case m.Generation <= last.generation:
+		return nil, errNotNewer
+	}
+	if err := k.room(m.ReceiveIndex); err != nil {
+		return nil, err
+	}
+	return k.add(&slot{
+		name: name{m.KeyID, m.Generation}, epoch: last.epoch, sendIndex: m.SendIndex, receiveIndex: m.ReceiveIndex,
+	}), nil
+}
+
+// room refuses what would be one receive slot too many, or could not be told apart.
+func (k *keyring) room(i wire.Index) error {
+	receiving := k.receiving()
+	if len(receiving) >= maxSlots {
+		return errNoRoom
+	}
+	if slices.ContainsFunc(receiving, func(s *slot) bool { return s.receiveIndex == i }) {
+		return errIndex
+	}
+	return nil
+}
+
+// add puts s in its place: a generation may come after a newer key was installed.
+func (k *keyring) add(s *slot) *slot {
+	at := slices.IndexFunc(k.slots, func(other *slot) bool { return other.newer(s.name) })
+	if at < 0 {
+		at = len(k.slots)
+	}
+	k.slots = slices.Insert(k.slots, at, s)
+	return s
+}
+
+// find returns the slot of that name, or nil.
+func (k *keyring) find(n name) *slot {
+	for _, s := range k.slots {
+		if s.name == n {
+			return s
+		}
+	}
+	return nil
+}
+
+// activate makes s the sending slot and says whether it did: not if its send key has
+// ended, and never if it is not newer than every slot that was sent with before.
+func (k *keyring) activate(s *slot) bool {
+	if s == nil || !k.pending(s) {
+		return false
+	}
+	k.sending, k.floor = s, s.name
+	k.sweep()
+	return true
+}
+
+// pending says whether s may still become the sending slot.
+func (k *keyring) pending(s *slot) bool {
+	return !s.epoch.sendOver && s.newer(k.floor)
+}
+
+// retire ends all slots older than n.
+func (k *keyring) retire(n name) {
+	for _, s := range k.slots {
+		s.retired = s.retired || n.newer(s.name)
+	}
+	k.sweep()
+}
+
+// drop removes one slot, or with generation 0 all of a key.
+func (k *keyring) drop(n name) {
+	k.remove(func(s *slot) bool { return s.name == n || (n.generation == 0 && s.id == n.id) })
+}
+
+// wipe removes everything.
+func (k *keyring) wipe() {
+	k.remove(func(*slot) bool { return true })
+}
+
+// end removes the sides of an epoch that have ended.
+func (k *keyring) end(e *epoch, send, receive bool) {
+	e.sendOver = e.sendOver || send
+	e.receiveOver = e.receiveOver || receive
+	if e.sendOver && k.sending != nil && k.sending.epoch == e {
+		k.sending = nil
+	}
+	k.sweep()
+}
+
+// sweep removes the slots that serve no direction any more.
+func (k *keyring) sweep() {
+	k.remove(func(s *slot) bool {
+		return s != k.sending && (s.retired || s.epoch.receiveOver && !k.pending(s))
+	})
+}
+
+func (k *keyring) remove(gone func(*slot) bool) {
+	k.slots = slices.DeleteFunc(k.slots, gone)
+	if k.sending != nil && gone(k.sending) {
+		k.sending = nil
+	}
+}
+
+// receiving returns the live receive slots, newest first.
+func (k *keyring) receiving() []*slot {
+	var live []*slot
+	for _, s := range slices.Backward(k.slots) {
+		if !s.retired && !s.epoch.receiveOver {
+			live = append(live, s)
+		}
+	}
+	return live
+}
+
+// expire ends keys by age and by their hard limits. It returns the ids of those of
+// which it ended something.
+func (k *keyring) expire(now, lifetime time.Duration) []keys.KeyID {
+	var ended []keys.KeyID
+	for _, s := range slices.Clone(k.slots) {
+		e := s.epoch
+		old := now-e.installed >= lifetime
+		send := old || e.send.next.Load() > k.limits.SendPackets || e.send.bytes.Load() > k.limits.SendBytes
+		receive := old || e.receive.failed.Load() >= k.limits.FailedOpens
+		if send && !e.sendOver || receive && !e.receiveOver {
+			k.end(e, send, receive)
+			ended = append(ended, s.id)
+		}
+	}
+	return ended
+}
+
+// near returns the soft limits that a key has reached and that were not returned before.
+func (k *keyring) near(e *epoch) []pipe.RekeyReason {
+	var reasons []pipe.RekeyReason
+	if max(e.send.next.Load(), e.receive.packets.Load()) >= k.limits.RekeyPackets && e.once(pipe.RekeyPackets) {
+		reasons = append(reasons, pipe.RekeyPackets)
+	}
+	if max(e.send.bytes.Load(), e.receive.bytes.Load()) >= k.limits.RekeyBytes && e.once(pipe.RekeyBytes) {
+		reasons = append(reasons, pipe.RekeyBytes)
+	}
+	return reasons
+}
+
+// once is true at its first call for each reason.
+func (e *epoch) once(r pipe.RekeyReason) bool {
+	first := !e.due[r]
+	e.due[r] = true
+	return first
+}
