@@ -1,0 +1,181 @@
+package lab
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// pingInterval is the distance between the echo requests of a running Ping.
+const pingInterval = 10 * time.Millisecond
+
+// replyLine matches one answer in the output of "ping -D".
+var replyLine = regexp.MustCompile(`^\[(\d+)\.(\d{6})\] \d+ bytes from .*icmp_seq=(\d+) .*time=([\d.]+) ms`)
+
+// sentLine matches the summary of ping.
+var sentLine = regexp.MustCompile(`^(\d+) packets transmitted`)
+
+// Ping is a running ping of 100 requests a second.
+type Ping struct {
+	node *Node
+	cmd  *exec.Cmd
+	done chan struct{} // closed when the output was read to its end
+
+	mu      sync.Mutex
+	replies []reply
+	sent    int
+	output  string // lines that are neither reply nor summary: errors, for the report
+}
+
+// reply is one answer: its request's number, when it came, how long it took.
+type reply struct {
+	seq  int
+	at   time.Time
+	took time.Duration
+}
+
+// PingResult says what became of a series of echo requests.
+type PingResult struct {
+	Sent, Received, Duplicates, Lost int
+
+	// LongestGap is the longest time between two replies that followed each other.
+	LongestGap time.Duration
+	// LongestTime is the longest round trip.
+	LongestTime time.Duration
+	// Notes is what ping said besides: errors from the kernel or from hosts on the way.
+	Notes string
+}
+
+// String returns the result in one line.
+func (r PingResult) String() string {
+	return fmt.Sprintf("%d sent, %d lost, longest gap %v, longest round trip %v",
+		r.Sent, r.Lost, r.LongestGap.Round(time.Millisecond), r.LongestTime.Round(100*time.Microsecond))
+}
+
+// StartPing begins to ping an address 100 times a second and returns when the first
+// answer is there. Extra arguments go to ping.
+func (n *Node) StartPing(address string, args ...string) *Ping {
+	n.lab.tb.Helper()
+	p := n.ping(append([]string{"-i", "0.01", address}, args...)...)
+	Until(n.lab.tb, 5*time.Second, "first answer of "+address+" to "+n.Name, func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return len(p.replies) > 0
+	})
+	return p
+}
+
+// Ping sends count requests, ten a second, waits for the answers and returns the result.
+func (n *Node) Ping(address string, count int, args ...string) PingResult {
+	n.lab.tb.Helper()
+	p := n.ping(append([]string{"-i", "0.1", "-W", "2", "-c", strconv.Itoa(count), address}, args...)...)
+	<-p.done
+	_ = p.cmd.Wait() // the exit code says no more than the result
+	return p.result(0)
+}
+
+// ping starts ping with these arguments and the reading of its output.
+func (n *Node) ping(args ...string) *Ping {
+	n.lab.tb.Helper()
+	p := &Ping{node: n, cmd: n.Command("ping", append([]string{"-D", "-n"}, args...)...), done: make(chan struct{})}
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		n.lab.tb.Fatalf("node %s: ping: %v", n.Name, err)
+	}
+	p.cmd.Stdout, p.cmd.Stderr = writer, writer
+	err = p.cmd.Start()
+	_ = writer.Close()
+	if err != nil {
+		n.lab.tb.Fatalf("node %s: ping: %v", n.Name, err)
+	}
+	n.lab.tb.Cleanup(func() { _ = p.cmd.Process.Kill(); <-p.done })
+	go p.read(reader)
+	return p
+}
+
+// read collects the output of ping; it ends when ping does.
+func (p *Ping) read(output io.ReadCloser) {
+	defer close(p.done)
+	defer func() { _ = output.Close() }()
+	lines := bufio.NewScanner(output)
+	for lines.Scan() {
+		p.line(lines.Text())
+	}
+}
+
+func (p *Ping) line(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if m := replyLine.FindStringSubmatch(text); m != nil {
+		seconds, _ := strconv.ParseInt(m[1], 10, 64)
+		micros, _ := strconv.ParseInt(m[2], 10, 64)
+		seq, _ := strconv.Atoi(m[3])
+		ms, _ := strconv.ParseFloat(m[4], 64)
+		p.replies = append(p.replies, reply{
+			seq:  seq,
+			at:   time.Unix(seconds, micros*1000),
+			took: time.Duration(ms * float64(time.Millisecond)),
+		})
+		return
+	}
+	if m := sentLine.FindStringSubmatch(text); m != nil {
+		p.sent, _ = strconv.Atoi(m[1])
+		return
+	}
+	if len(p.output) < 2000 {
+		p.output += text + "\n"
+	}
+}
+
+// Replies returns how many answers came so far.
+func (p *Ping) Replies() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.replies)
+}
+
+// Stop ends the ping and returns the result. Requests that were on their way at this
+// moment do not count as lost: as many as were sent within the longest round trip.
+func (p *Ping) Stop() PingResult {
+	p.node.lab.tb.Helper()
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		p.node.lab.tb.Fatalf("node %s: stop ping: %v", p.node.Name, err)
+	}
+	<-p.done
+	_ = p.cmd.Wait() // the exit code says no more than the result
+	return p.result(pingInterval)
+}
+
+// result counts; interval is not 0 for a ping that was interrupted.
+func (p *Ping) result(interval time.Duration) PingResult {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := PingResult{Sent: p.sent, Notes: p.output}
+	seen := map[int]bool{}
+	last := 0
+	for i, reply := range p.replies {
+		if seen[reply.seq] {
+			r.Duplicates++
+			continue
+		}
+		seen[reply.seq] = true
+		last = max(last, reply.seq)
+		r.LongestTime = max(r.LongestTime, reply.took)
+		if i > 0 {
+			r.LongestGap = max(r.LongestGap, reply.at.Sub(p.replies[i-1].at))
+		}
+	}
+	r.Received = len(seen)
+	underway := 0
+	if interval > 0 {
+		underway = min(r.Sent-last, 1+int(r.LongestTime/interval))
+	}
+	r.Lost = r.Sent - underway - r.Received
+	return r
+}

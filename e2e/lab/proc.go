@@ -1,0 +1,112 @@
+package lab
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// processesIn returns the ids of all processes whose network is the named namespace.
+func processesIn(namespace string) []int {
+	want, err := os.Stat(filepath.Join(namespaceDir, namespace))
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, pid := range processes() {
+		got, err := os.Stat("/proc/" + strconv.Itoa(pid) + "/ns/net")
+		if err == nil && os.SameFile(want, got) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// processes returns the ids of all processes.
+func processes() []int {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, entry := range entries {
+		if pid, err := strconv.Atoi(entry.Name()); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// Children returns the ids of the processes whose parent is pid.
+func Children(pid int) []int {
+	var children []int
+	for _, candidate := range processes() {
+		if ProcStatus(candidate)["PPid"] == strconv.Itoa(pid) {
+			children = append(children, candidate)
+		}
+	}
+	return children
+}
+
+// ProcStatus returns the fields of /proc/PID/status, empty when the process is gone.
+func ProcStatus(pid int) map[string]string {
+	fields := map[string]string{}
+	content, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return fields
+	}
+	for line := range strings.Lines(string(content)) {
+		name, value, _ := strings.Cut(line, ":")
+		fields[name] = strings.TrimSpace(value)
+	}
+	return fields
+}
+
+// CommandOf returns what ps shows of a process: its name and its arguments.
+func CommandOf(pid int) string {
+	line, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+	if err != nil {
+		return ""
+	}
+	arguments := string(bytes.ReplaceAll(bytes.TrimRight(line, "\x00"), []byte{0}, []byte{' '}))
+	return ProcStatus(pid)["Name"] + ": " + arguments
+}
+
+// Descriptors returns the open descriptors of a process, each with what /proc shows it
+// to be, such as "pipe:[123]" or "/dev/net/tun".
+func Descriptors(pid int) (map[int]string, error) {
+	dir := "/proc/" + strconv.Itoa(pid) + "/fd"
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	found := map[int]string{}
+	for _, entry := range entries {
+		target, err := os.Readlink(filepath.Join(dir, entry.Name()))
+		if err != nil {
+			return nil, err
+		}
+		fd, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			return nil, err
+		}
+		found[fd] = target
+	}
+	return found, nil
+}
+
+// Alive reports whether a process exists and is no zombie.
+func Alive(pid int) bool {
+	state := ProcStatus(pid)["State"]
+	return state != "" && !strings.HasPrefix(state, "Z")
+}
+
+// killAll ends processes at once.
+func killAll(pids []int) {
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}

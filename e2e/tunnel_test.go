@@ -1,0 +1,148 @@
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"tund/e2e/lab"
+)
+
+// The topology of a pair, which most tests use:
+//
+//	alpha                                           beta
+//	10.77.0.1, fd77::1  ═════ the tunnel ═════  10.77.0.2, fd77::2
+//	   tun-beta or tap-beta                        tun-alpha or tap-alpha
+//	10.9.1.1, fd09:0:0:1::1  ── the link ──  10.9.1.2, fd09:0:0:1::2
+//	   to-beta                                     to-alpha
+
+func TestTunnelCarriesIPv4AndIPv6(t *testing.T) {
+	cases := []struct {
+		mode    string
+		version int
+		aead    string
+	}{
+		{"tun", 4, ""},
+		{"tun", 6, "chacha20-poly1305"},
+		{"tap", 4, "aes-256-gcm"},
+		{"tap", 6, ""},
+	}
+	for _, c := range cases {
+		t.Run(fmt.Sprintf("%s over IPv%d", c.mode, c.version), func(t *testing.T) {
+			t.Parallel()
+			p := newPair(t, lab.PairOptions{Mode: c.mode, Version: c.version})
+			if c.aead != "" {
+				p.AlphaTable.Node = []string{fmt.Sprintf("aead = [%q]", c.aead)}
+				p.Alpha.Configure(p.AlphaTable)
+			}
+			p.Up()
+			for _, address := range []string{lab.BetaInner4, lab.BetaInner6} {
+				wantPing(t, p.Alpha, address)
+				wantPing(t, p.Alpha, address, "-s", "5952") // 6,000 bytes with the headers of IPv6
+				wantStream(t, p.Alpha, p.Beta, address)
+			}
+			wantPing(t, p.Beta, lab.AlphaInner4, "-s", "5972") // 6,000 bytes with the headers of IPv4
+			wantPing(t, p.Beta, lab.AlphaInner6)
+			wantDevice(t, p, c.mode, c.aead)
+		})
+	}
+}
+
+// wantStream moves some megabytes of TCP and compares what arrived with what was sent.
+func wantStream(t *testing.T, from, to *lab.Node, address string) {
+	t.Helper()
+	moved, err := from.Send(t.Context(), to, lab.Addr(address), 16<<20)
+	if err != nil {
+		t.Errorf("stream from %s to %s: %v", from.Name, address, err)
+		return
+	}
+	t.Logf("stream to %s: %.0f Mbit/s", address, moved.Rate())
+}
+
+// wantDevice compares the tunnel's device with the status, and sends a packet through
+// that fills its MTU and must not be fragmented.
+func wantDevice(t *testing.T, p *lab.Pair, mode, aead string) {
+	t.Helper()
+	status := p.Alpha.MustPeer("beta")
+	if status.Interface != p.AlphaDevice || status.Mode != mode || status.Transport != "udp" {
+		t.Errorf("status shows device %q, mode %q, transport %q; want %q, %q, %q",
+			status.Interface, status.Mode, status.Transport, p.AlphaDevice, mode, "udp")
+	}
+	if aead != "" && status.AEAD != aead {
+		t.Errorf("status shows AEAD %q, want %q", status.AEAD, aead)
+	}
+	if status.AEAD != p.Beta.MustPeer("alpha").AEAD {
+		t.Errorf("the two ends show different AEADs")
+	}
+	if device := deviceMTU(t, p.Alpha, p.AlphaDevice); device != status.MTU || device < 1280 {
+		t.Errorf("device has MTU %d, status shows %d", device, status.MTU)
+	}
+	wantPing(t, p.Alpha, lab.BetaInner4, "-M", "do", "-s", strconv.Itoa(status.MTU-28))
+	wantPing(t, p.Alpha, lab.BetaInner6, "-M", "do", "-s", strconv.Itoa(status.MTU-48))
+}
+
+// deviceMTU returns the MTU of a device on a node.
+func deviceMTU(t *testing.T, n *lab.Node, device string) int {
+	t.Helper()
+	fields := strings.Fields(n.IP("-oneline", "link", "show", "dev", device))
+	at := slices.Index(fields, "mtu")
+	if at < 0 || at+1 == len(fields) {
+		t.Fatalf("no MTU in %q", fields)
+	}
+	mtu, err := strconv.Atoi(fields[at+1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mtu
+}
+
+// The session is up within a second of the second tund's start, whichever that is.
+func TestSessionIsUpWithinOneSecond(t *testing.T) {
+	const bar = time.Second
+	cases := []struct {
+		name     string
+		bothDial bool
+		second   string
+	}{
+		{"the one that dials starts second", false, "alpha"},
+		{"both dial, the smaller wait", true, "beta"},
+		{"both dial, the other order", true, "alpha"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPair(t, lab.PairOptions{BothDial: c.bothDial})
+			first, second := p.Alpha, p.Beta
+			if c.second == "alpha" {
+				first, second = p.Beta, p.Alpha
+			}
+			first.Start()
+			// Long enough that a first one which dials is in its back-off.
+			time.Sleep(2 * time.Second)
+			start := time.Now()
+			second.Launch()
+			lab.Until(t, 10*time.Second, "both ends up", func() bool {
+				return isUp(p.Alpha, "beta") && isUp(p.Beta, "alpha")
+			})
+			took := time.Since(start)
+			t.Logf("up %v after the second tund started", took.Round(time.Millisecond))
+			if took > bar {
+				t.Errorf("up after %v, want at most %v", took, bar)
+			}
+			wantPing(t, p.Alpha, lab.BetaInner4)
+		})
+	}
+}
+
+// isUp reports whether a node answers and shows a peer as up.
+func isUp(n *lab.Node, peer string) bool {
+	status, err := n.TryStatus()
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(status.Peers, func(p lab.PeerStatus) bool {
+		return p.Name == peer && p.State == "up"
+	})
+}
