@@ -1,0 +1,188 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/BurntSushi/toml"
+
+	"tund/internal/keys"
+)
+
+// peersDir is the directory beside the main file that may hold further peers.
+const peersDir = "peers.d"
+
+// maxKeyFileMode is all that others than the owner may do with a secret: the group of
+// the file may read it.
+const maxKeyFileMode fs.FileMode = 0o640
+
+// Load reads the configuration whose main file is at path, with the files of peers.d
+// and all key files. The error is an *Errors; it holds everything that is wrong.
+func Load(path string) (*Config, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, &Errors{Problems: []Problem{{File: path, Message: err.Error()}}}
+	}
+	l := &loader{digest: sha256.New()}
+	l.readMain(abs)
+	l.readPeers(filepath.Join(filepath.Dir(abs), peersDir))
+	cfg := l.build()
+	l.readKeys(cfg)
+	if err := l.errs.err(l.docs, l.files); err != nil {
+		wipeKeys(cfg)
+		return nil, err
+	}
+	cfg.Files = l.files
+	l.digest.Sum(cfg.Digest[:0])
+	return cfg, nil
+}
+
+// loader is a builder that takes its documents from files.
+type loader struct {
+	builder
+	files  []string
+	digest hash.Hash
+}
+
+func (l *loader) readMain(path string) {
+	l.readFile(filepath.Base(path), path)
+}
+
+// readPeers reads dir/*.toml in the order of their names; dir may be missing.
+func (l *loader) readPeers(dir string) {
+	l.files = append(l.files, filepath.Join(dir, "*.toml"))
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		l.errs.add(&document{name: peersDir}, 0, nil, "%v", err)
+	}
+	for _, e := range entries {
+		if name := e.Name(); strings.HasSuffix(name, ".toml") && !strings.HasPrefix(name, ".") {
+			l.readFile(filepath.Join(peersDir, name), filepath.Join(dir, name))
+		}
+	}
+}
+
+func (l *loader) readFile(name, path string) {
+	l.files = append(l.files, path)
+	data, _, err := readLimited(path)
+	if err != nil {
+		l.unreadable(name, path, err)
+		return
+	}
+	l.note(name, data)
+	l.read(name, path, data)
+}
+
+// unreadable reports a file that stays out; it takes its place among the documents.
+func (l *loader) unreadable(name, path string, err error) {
+	d := &document{name: name, path: path, peers: len(l.docs) > 0}
+	l.docs = append(l.docs, d)
+	l.errs.add(d, 0, nil, "%v", err)
+}
+
+// note adds a file to the digest.
+func (l *loader) note(name string, data []byte) {
+	for _, part := range [][]byte{[]byte(name), data} {
+		_ = binary.Write(l.digest, binary.BigEndian, uint64(len(part)))
+		l.digest.Write(part)
+	}
+}
+
+// readKeys reads the private key and the pre-shared keys.
+func (l *loader) readKeys(cfg *Config) {
+	main := l.docs[0]
+	if path := cfg.Node.PrivateKeyFile; path != "" {
+		cfg.Node.PrivateKey = l.readKey(main, toml.Key{tableNode, "private_key_file"}, path, "genkey")
+		l.refuseOwnKey(cfg)
+	}
+	for i := range cfg.Peers {
+		p := &cfg.Peers[i]
+		if p.PresharedKeyFile == "" {
+			continue
+		}
+		key := toml.Key{tablePeer, p.Name, "preshared_key_file"}
+		secret := l.readKey(l.origin[p.Name], key, p.PresharedKeyFile, "genpsk")
+		p.PresharedKey = &secret
+	}
+}
+
+// readKey reads one secret; verb is the command that makes such a file.
+func (l *loader) readKey(d *document, key toml.Key, path, verb string) keys.Secret {
+	l.files = append(l.files, path)
+	data, mode, err := readLimited(path)
+	defer clear(data)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		l.errs.add(d, 0, key, "%s is missing: make it with (umask 077; tunctl %s > %s)", path, verb, path)
+	case err != nil:
+		l.errs.add(d, 0, key, "%v", err)
+	case mode.Perm()&^maxKeyFileMode != 0:
+		l.errs.add(d, 0, key, "%s has mode %#o, which lets others at the secret: chmod 0600 %s (or 0640, for its group)",
+			path, mode.Perm(), path)
+	default:
+		l.note(path, data)
+		secret, err := keys.ParseSecret(data)
+		if err != nil {
+			l.errs.add(d, 0, key, "%s does not hold a key as tunctl %s prints it: %v", path, verb, err)
+		}
+		return secret
+	}
+	return keys.Secret{}
+}
+
+func (l *loader) refuseOwnKey(cfg *Config) {
+	if cfg.Node.PrivateKey.IsZero() {
+		return
+	}
+	own := keys.NewIdentity(cfg.Node.PrivateKey).Public()
+	for i := range cfg.Peers {
+		if cfg.Peers[i].PublicKey == own {
+			l.errs.add(l.origin[cfg.Peers[i].Name], 0, toml.Key{tablePeer, cfg.Peers[i].Name, "public_key"},
+				"is this node's own key")
+		}
+	}
+}
+
+// wipeKeys clears the secrets of a configuration that nobody will see.
+func wipeKeys(cfg *Config) {
+	cfg.Node.PrivateKey.Wipe()
+	for i := range cfg.Peers {
+		if psk := cfg.Peers[i].PresharedKey; psk != nil {
+			psk.Wipe()
+		}
+	}
+}
+
+// readLimited reads a regular file of at most MaxFileSize bytes. Opening does not wait
+// for the other end of a FIFO.
+func readLimited(path string) ([]byte, fs.FileMode, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case !info.Mode().IsRegular():
+		return nil, 0, fmt.Errorf("%s is not a regular file", path)
+	case info.Size() > MaxFileSize:
+		return nil, 0, fmt.Errorf("%s is larger than %d bytes", path, MaxFileSize)
+	}
+	data := make([]byte, info.Size()+1) // a file that grows meanwhile is changed again
+	n, err := io.ReadFull(f, data)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return nil, 0, fmt.Errorf("read %s: %w", path, err)
+	}
+	return data[:n], info.Mode(), nil
+}
