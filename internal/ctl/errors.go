@@ -87,6 +87,8 @@ func asError(err error) *Error {
 	switch {
 	case errors.As(err, &known):
 		return known
+	case errors.Is(err, context.DeadlineExceeded) && errors.Unwrap(err) == nil:
+		return Errorf(CodeTimeout, "not done in time")
 	case errors.Is(err, context.DeadlineExceeded):
 		return Errorf(CodeTimeout, "%v", err)
 	default:

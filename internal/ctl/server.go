@@ -76,7 +76,7 @@ func (s *Server) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	s.finish(server)
-	<-served
+	_ = <-served // http.ErrServerClosed
 	return nil
 }
 

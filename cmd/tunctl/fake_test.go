@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"tund/internal/ctl"
+)
+
+// fakeTund is a daemon with the peers alpha, which is connecting, and beta, which is
+// up. Its kind is what is special about it.
+type fakeTund struct{ kind string }
+
+func (f *fakeTund) known(peers []string) error {
+	for _, name := range peers {
+		if name != "alpha" && name != "beta" {
+			return ctl.UnknownPeer(name, []string{"alpha", "beta"})
+		}
+	}
+	return nil
+}
+
+func (f *fakeTund) Status(ctx context.Context) (ctl.Status, error) {
+	switch f.kind {
+	case "slow":
+		<-ctx.Done()
+		return ctl.Status{}, ctx.Err()
+	case "empty":
+		return ctl.Status{Node: ctl.NodeStatus{Name: "here", UptimeS: 1}}, nil
+	}
+	now := time.Now()
+	rtt, loss := 1.5, 0.0025
+	status := ctl.Status{
+		Node: ctl.NodeStatus{Name: "here", PublicKey: "AAAA", PID: 7, UptimeS: 7260, Config: ctl.ConfigStatus{Path: "/etc/tund/tund.toml", LoadedAt: now}},
+		Peers: []ctl.PeerStatus{
+			{
+				Name: "alpha", State: ctl.StateConnecting, Mode: "tap", Interface: "tap-alpha", MTU: 1400,
+				Since: now.Add(-26 * time.Hour), LastError: "dial 192.0.2.9:7900: connection refused",
+			},
+			{
+				Name: "beta", State: ctl.StateUp, Mode: "tun", Interface: "tun-beta", ChildPID: 8, Endpoint: "192.0.2.1:7900", Transport: "udp",
+				Epoch: 4, IVGeneration: 1, EpochAgeS: 62, RxBytes: 5 << 20, TxBytes: 2000, RxPackets: 4000, TxPackets: 1, Lost: 2,
+				Drops: ctl.Drops{Replay: 1, NoKey: 12}, RTTms: &rtt, Loss: &loss, MTU: 1420, AEAD: "aes-256-gcm", Engine: "go",
+				Since: now.Add(-192 * time.Second), Restarts: 1,
+			},
+		},
+	}
+	if f.kind == "trouble" {
+		status.Node.Config.Error = "tund.toml:12: peer.beta.mtu: 70 is too small"
+		status.Node.Drops.Stranger = 1
+		status.Node.Refused = ctl.Refused{Prelude: 3, UnknownKey: 1}
+	}
+	return status, nil
+}
+
+func (f *fakeTund) rotate(ctx context.Context, peers []string) (ctl.Rotation, error) {
+	if f.kind == "slow" {
+		<-ctx.Done()
+		return ctl.Rotation{}, ctx.Err()
+	}
+	if err := f.known(peers); err != nil {
+		return ctl.Rotation{}, err
+	}
+	if len(peers) == 0 {
+		peers = []string{"alpha", "beta"}
+	}
+	var rotation ctl.Rotation
+	for _, name := range peers {
+		rotation.Results = append(rotation.Results, f.result(name))
+	}
+	return rotation, nil
+}
+
+func (f *fakeTund) result(name string) ctl.PeerResult {
+	zero, one, three := uint64(0), uint64(1), uint64(3)
+	result := ctl.PeerResult{Peer: name, From: 4, To: 5, MS: 12, Result: ctl.ResultDone, Lost: &zero, LostRx: &zero, LostTx: &zero}
+	switch {
+	case name == "alpha":
+		return ctl.PeerResult{Peer: name, Result: ctl.ResultRefused, Error: "no session"}
+	case f.kind == "lossy":
+		result.Lost, result.LostTx, result.LostRx = &three, &one, nil
+		two := uint64(2)
+		result.LostRx = &two
+	case f.kind == "blind":
+		result.Lost, result.LostTx, result.LostRx = nil, nil, nil
+	}
+	return result
+}
+
+func (f *fakeTund) RotateKey(ctx context.Context, peers []string) (ctl.Rotation, error) {
+	return f.rotate(ctx, peers)
+}
+
+func (f *fakeTund) RotateIV(ctx context.Context, peers []string) (ctl.Rotation, error) {
+	return f.rotate(ctx, peers)
+}
+
+func (f *fakeTund) Up(ctx context.Context, peer string) error {
+	switch {
+	case f.kind == "slow":
+		<-ctx.Done()
+		return ctx.Err()
+	case f.kind == "closed":
+		return ctl.Errorf(ctl.CodeForbidden, "only root and members of group tund-admin may do this")
+	case peer == "alpha":
+		return ctl.Errorf(ctl.CodeState, "peer alpha is disabled")
+	}
+	return f.known([]string{peer})
+}
+
+func (f *fakeTund) Down(_ context.Context, peer string, both bool) (ctl.DownResult, error) {
+	result := ctl.DownResult{State: ctl.StateDown, MS: 3}
+	if peer == "beta" {
+		result.Told, result.Acknowledged, result.StaysDown = true, true, both
+	}
+	return result, f.known([]string{peer})
+}
+
+func (f *fakeTund) Shutdown(_ context.Context, peer string) (ctl.DownResult, error) {
+	if peer == "alpha" {
+		return ctl.DownResult{}, ctl.Errorf(ctl.CodePeer, "peer alpha has not acknowledged the order")
+	}
+	return ctl.DownResult{Told: true, Acknowledged: f.kind != "deaf", MS: 3}, f.known([]string{peer})
+}
+
+func (f *fakeTund) Reload(context.Context) ctl.ReloadResult {
+	switch f.kind {
+	case "unchanged":
+		return ctl.ReloadResult{Result: ctl.ReloadUnchanged, Peers: []ctl.ReloadPeer{{Name: "beta", Action: ctl.ActionUnchanged}}}
+	case "partly":
+		return ctl.ReloadResult{Result: ctl.ReloadPartly, Peers: []ctl.ReloadPeer{
+			{Name: "alpha", Action: ctl.ActionLive, Reason: "mtu, routes"},
+			{Name: "beta", Action: ctl.ActionRefused, Reason: "bridge br9: no such device"},
+		}}
+	case "refused":
+		return ctl.ReloadResult{Result: ctl.ReloadRefused, Errors: []ctl.ConfigError{
+			{File: "tund.toml", Line: 12, Key: "peer.beta.mtu", Message: "70 is too small"},
+			{File: "peers.d/x.toml", Message: "permission denied"},
+		}}
+	}
+	return ctl.ReloadResult{Result: ctl.ReloadApplied, Peers: []ctl.ReloadPeer{
+		{Name: "alpha", Action: ctl.ActionAdded}, {Name: "beta", Action: ctl.ActionLive, Reason: "mtu"},
+	}}
+}

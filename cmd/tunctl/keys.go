@@ -1,0 +1,106 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"tund/internal/ctl"
+	"tund/internal/keys"
+)
+
+// maxKeyText is more than any key with the space around it that is taken.
+const maxKeyText = 1024
+
+func newGenkey(p *program) *cobra.Command {
+	return &cobra.Command{
+		Use:     "genkey",
+		Short:   "Print a new private key",
+		Example: "  (umask 077; tunctl genkey > /etc/tund/private.key)",
+		Args:    noArguments,
+		RunE:    func(*cobra.Command, []string) error { return p.generate("private_key") },
+	}
+}
+
+func newGenpsk(p *program) *cobra.Command {
+	return &cobra.Command{
+		Use:     "genpsk",
+		Short:   "Print a new pre-shared key",
+		Example: "  (umask 077; tunctl genpsk > /etc/tund/beta.psk)",
+		Args:    noArguments,
+		RunE:    func(*cobra.Command, []string) error { return p.generate("preshared_key") },
+	}
+}
+
+func newPubkey(p *program) *cobra.Command {
+	return &cobra.Command{
+		Use:     "pubkey",
+		Short:   "Read a private key and print its public key",
+		Example: "  tunctl pubkey < /etc/tund/private.key",
+		Args:    noArguments,
+		RunE:    func(*cobra.Command, []string) error { return p.pubkey() },
+	}
+}
+
+// generate prints a new secret, alone, and warns if others can see it there.
+func (p *program) generate(field string) error {
+	if text := exposed(p.stdout); text != "" {
+		p.complain("warning: %s", text)
+	}
+	secret := keys.GenerateSecret()
+	defer secret.Wipe()
+	text := secret.Encode()
+	defer clear(text)
+	if p.json {
+		p.writeJSON(map[string]any{"schema": ctl.Schema, field: string(bytes.TrimSpace(text))})
+		return nil
+	}
+	if _, err := p.stdout.Write(text); err != nil {
+		return fmt.Errorf("write key: %w", err)
+	}
+	return nil
+}
+
+// exposed says who else can read what is written to a stream.
+func exposed(stream io.Writer) string {
+	if isTerminal(stream) {
+		return "the key is shown on the terminal; send it to a file: (umask 077; tunctl genkey > FILE)"
+	}
+	f, ok := stream.(*os.File)
+	if !ok {
+		return ""
+	}
+	info, err := f.Stat()
+	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o007 != 0 {
+		return fmt.Sprintf("the file has mode %04o, others can read it: chmod 600", info.Mode().Perm())
+	}
+	return ""
+}
+
+// pubkey reads one private key, to the end of the input, and prints the public one.
+func (p *program) pubkey() error {
+	text, err := io.ReadAll(io.LimitReader(p.stdin, maxKeyText+1))
+	defer clear(text)
+	if err != nil {
+		return fmt.Errorf("read private key: %w", err)
+	}
+	if len(text) > maxKeyText {
+		return errors.New("private key: more than one key on standard input")
+	}
+	seed, err := keys.ParseSecret(text)
+	if err != nil {
+		return fmt.Errorf("private key: %w", err)
+	}
+	defer seed.Wipe()
+	public := keys.NewIdentity(seed).Public().String()
+	if p.json {
+		p.writeJSON(map[string]any{"schema": ctl.Schema, "public_key": public})
+		return nil
+	}
+	p.printf("%s\n", public)
+	return nil
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"tund/internal/ctl"
+)
+
+func newReload(p *program) *cobra.Command {
+	return &cobra.Command{
+		Use:   "reload",
+		Short: "Load the configuration again",
+		Long: `Have tund load its configuration again and apply what has changed. Peers that
+have not changed lose nothing. A configuration with errors changes nothing.`,
+		Example: "  tunctl check && tunctl reload",
+		Args:    noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			result, err := p.client().Reload(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return p.showReload(result)
+		},
+	}
+}
+
+// showReload prints what was done to each peer, and what was refused.
+func (p *program) showReload(result ctl.ReloadResult) error {
+	if p.json {
+		p.writeJSON(result)
+		return reloadStatus(result.Result)
+	}
+	for _, peer := range result.Peers {
+		p.showReloadPeer(peer)
+	}
+	for _, e := range result.Errors {
+		_, _ = fmt.Fprintln(p.stderr, located(e))
+	}
+	switch result.Result {
+	case ctl.ReloadRefused:
+		p.complain("configuration refused: nothing has changed")
+	case ctl.ReloadPartly:
+		p.complain("configuration applied, but not all of it")
+	default:
+		p.printf("configuration %s\n", result.Result)
+	}
+	return reloadStatus(result.Result)
+}
+
+func (p *program) showReloadPeer(peer ctl.ReloadPeer) {
+	text := string(peer.Action)
+	if peer.Reason != "" {
+		text += ": " + peer.Reason
+	}
+	if peer.Action == ctl.ActionRefused {
+		p.complain("%s: %s", peer.Name, text)
+		return
+	}
+	p.printf("%s: %s\n", peer.Name, text)
+}
+
+// reloadStatus is the exit status for the outcome, an outcome of a later daemon
+// counting as failed.
+func reloadStatus(outcome ctl.ReloadOutcome) error {
+	switch outcome {
+	case ctl.ReloadApplied, ctl.ReloadUnchanged:
+		return nil
+	case ctl.ReloadPartly:
+		return &reported{exitPartly}
+	default:
+		return &reported{exitFailed}
+	}
+}
+
+// located is an error of the configuration on one line.
+func located(e ctl.ConfigError) string {
+	text := e.File
+	if e.Line > 0 {
+		text += ":" + strconv.Itoa(e.Line)
+	}
+	if e.Key != "" {
+		text += ": " + e.Key
+	}
+	return text + ": " + e.Message
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tund/internal/ctl"
+)
+
+func newStatus(p *program) *cobra.Command {
+	return &cobra.Command{
+		Use:   "status [PEER]",
+		Short: "Show all peers, or one whole",
+		Example: `  tunctl status
+  tunctl status beta
+  tunctl status --json | jq '.peers[] | select(.state != "up") | .name'`,
+		Args:              atMostOne("peer"),
+		ValidArgsFunction: p.completePeers(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return p.status(cmd.Context(), strings.Join(args, ""))
+		},
+	}
+}
+
+// status shows all peers, or the named one.
+func (p *program) status(ctx context.Context, name string) error {
+	status, err := p.client().Status(ctx)
+	if err != nil {
+		return err
+	}
+	if name != "" {
+		if status.Peers, err = only(name, status.Peers); err != nil {
+			return err
+		}
+	}
+	if p.json {
+		p.writeJSON(status)
+		return nil
+	}
+	now := time.Now()
+	if name != "" {
+		p.showPeer(status.Peers[0], now)
+	} else {
+		p.showPeers(status.Peers, now)
+		p.showNode(status)
+	}
+	if text := status.Node.Config.Error; text != "" {
+		p.complain("warning: the configuration was not loaded: %s", text)
+	}
+	return nil
+}
+
+// only returns the one peer of that name.
+func only(name string, peers []ctl.PeerStatus) ([]ctl.PeerStatus, error) {
+	var names []string
+	for _, peer := range peers {
+		if peer.Name == name {
+			return []ctl.PeerStatus{peer}, nil
+		}
+		names = append(names, peer.Name)
+	}
+	return nil, ctl.UnknownPeer(name, names)
+}
+
+// showPeers prints the table of peers.
+func (p *program) showPeers(peers []ctl.PeerStatus, now time.Time) {
+	if len(peers) == 0 {
+		p.printf("no peers are configured\n")
+		return
+	}
+	table := [][]string{{"PEER", "STATE", "FOR", "ENDPOINT", "VIA", "RX", "TX", "RTT", "LOSS", "EPOCH", "AGE", "MTU", "INTERFACE", "LAST ERROR"}}
+	for _, peer := range peers {
+		table = append(table, p.row(peer, now))
+	}
+	for _, line := range align(table) {
+		p.printf("%s\n", line)
+	}
+}
+
+func (p *program) row(peer ctl.PeerStatus, now time.Time) []string {
+	epoch, age := "-", "-"
+	if peer.Epoch > 0 {
+		epoch, age = strconv.FormatUint(uint64(peer.Epoch), 10), short(seconds(peer.EpochAgeS))
+	}
+	return []string{
+		peer.Name, p.paint(peer.State), short(now.Sub(peer.Since)), or(peer.Endpoint, "-"), or(peer.Transport, "-"),
+		size(peer.RxBytes), size(peer.TxBytes), measured(peer.RTTms, milliseconds), measured(peer.Loss, percent),
+		epoch, age, strconv.Itoa(peer.MTU), or(peer.Interface, "-"), peer.LastError,
+	}
+}
+
+// showNode prints what is to be known of the daemon itself, below the table.
+func (p *program) showNode(status ctl.Status) {
+	up := 0
+	for _, peer := range status.Peers {
+		if peer.State == ctl.StateUp || peer.State == ctl.StateRekeying {
+			up++
+		}
+	}
+	node := status.Node
+	p.printf("\n%s: tund %s, running for %s, %d of %s up\n",
+		node.Name, node.Version, words(seconds(node.UptimeS)), up, plural(uint64(len(status.Peers)), "peer"))
+	r := node.Refused
+	refused := nonzero([]count{
+		{"prelude", r.Prelude}, {"replay", r.Replay}, {"tls", r.TLS}, {"unknown key", r.UnknownKey}, {"limit", r.Limit},
+	})
+	if refused != "" {
+		p.printf("refused sessions: %s\n", refused)
+	}
+	if n := node.Drops.Stranger; n > 0 {
+		p.printf("dropped: %s from strangers\n", plural(n, "datagram"))
+	}
+}
+
+// align pads every column but the last to its widest cell.
+func align(table [][]string) []string {
+	widths := make([]int, len(table[0]))
+	for _, row := range table {
+		for i, cell := range row {
+			widths[i] = max(widths[i], visible(cell))
+		}
+	}
+	lines := make([]string, len(table))
+	for i, row := range table {
+		var line strings.Builder
+		for j, cell := range row {
+			line.WriteString(cell)
+			line.WriteString(strings.Repeat(" ", widths[j]-visible(cell)+2))
+		}
+		lines[i] = strings.TrimRight(line.String(), " ")
+	}
+	return lines
+}
+
+// seconds makes a duration of what JSON says.
+func seconds(n int64) time.Duration { return time.Duration(n) * time.Second }
+
+// measured says a value that may be unknown.
+func measured(value *float64, say func(float64) string) string {
+	if value == nil {
+		return "-"
+	}
+	return say(*value)
+}
+
+// count is one of several counters that are shown if they are not 0.
+type count struct {
+	name string
+	n    uint64
+}
+
+// nonzero lists the counters that have counted something: "auth 1, replay 2".
+func nonzero(counts []count) string {
+	var parts []string
+	for _, c := range counts {
+		if c.n > 0 {
+			parts = append(parts, c.name+" "+strconv.FormatUint(c.n, 10))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
