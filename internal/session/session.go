@@ -212,7 +212,7 @@ func (s *Session) lastWords() error {
 			if !ok {
 				return s.connectionError(s.in.err)
 			}
-			if m, err := Decode(data); err == nil && m.Type() == TypeClose {
+			if isClose(data) {
 				return s.onMessage(data)
 			}
 		case <-limit.C:

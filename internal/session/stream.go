@@ -105,7 +105,7 @@ func (w *writer) close(ctx context.Context) {
 }
 
 // finish closes the connection. If linger is set it first waits for the peer to have read
-// everything, which the peer shows by closing its end.
+// everything, which the peer shows by closing its end or by a CLOSE of its own.
 func (c *Conn) finish(ctx context.Context, in *reader, linger bool) {
 	if linger && ctx.Err() == nil && c.closeWrite() == nil {
 		discard(ctx, in)
@@ -119,8 +119,8 @@ func discard(ctx context.Context, in *reader) {
 	defer limit.Stop()
 	for {
 		select {
-		case _, more := <-in.messages:
-			if !more {
+		case data, more := <-in.messages:
+			if !more || isClose(data) {
 				return
 			}
 		case <-limit.C:
@@ -129,4 +129,9 @@ func discard(ctx context.Context, in *reader) {
 			return
 		}
 	}
+}
+
+func isClose(data []byte) bool {
+	m, err := Decode(data)
+	return err == nil && m.Type() == TypeClose
 }
