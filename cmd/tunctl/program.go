@@ -92,6 +92,7 @@ func strict(cmd *cobra.Command) {
 	wrap := func(f *pflag.Flag) { f.Value = &once{Value: f.Value} }
 	cmd.LocalNonPersistentFlags().VisitAll(wrap)
 	cmd.PersistentFlags().VisitAll(wrap)
+	cmd.DisableFlagsInUseLine = true
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			err := check(cmd, args)

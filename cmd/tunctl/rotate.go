@@ -14,7 +14,7 @@ type rotateCall func(ctx context.Context, peers []string) (ctl.Rotation, error)
 
 func newRotateKey(p *program) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "rotate-key PEER...",
+		Use:   "rotate-key PEER... | --all",
 		Short: "Agree on new keys with peers",
 		Long: `Agree on a new epoch, that is new keys made of a new exchange, with each of the
 peers, and wait until both ends use it. No packet is lost by it.`,
@@ -25,7 +25,7 @@ peers, and wait until both ends use it. No packet is lost by it.`,
 
 func newRotateIV(p *program) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "rotate-iv PEER...",
+		Use:   "rotate-iv PEER... | --all",
 		Short: "Agree on new initialisation vectors with peers",
 		Long: `Agree on a new generation of initialisation vectors, under the same keys, with
 each of the peers, and wait until both ends use it. No packet is lost by it.`,

@@ -114,8 +114,7 @@ func unknownCommand(root *cobra.Command, args []string) error {
 // fail tells what went wrong, in the form that was asked for, and returns the exit
 // status that belongs to it.
 func (p *program) fail(err error) int {
-	var done *reported
-	if errors.As(err, &done) {
+	if done, ok := errors.AsType[*reported](err); ok {
 		return done.status
 	}
 	status, code := classify(err)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -35,6 +34,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TUND_SOCKET", filepath.Join(env.WorkDir, "tund.sock"))
 			env.Setenv("TMPDIR", env.WorkDir)
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // a second for each command otherwise
 			env.Values[daemonKey{}] = new(daemon)
 			env.Defer(env.Values[daemonKey{}].(*daemon).end)
 			return nil
@@ -76,7 +76,7 @@ func startDaemon(ts *testscript.TestScript, neg bool, args []string) {
 		backend.kind = args[0]
 	}
 	server, err := ctl.Listen(ctl.Options{
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)), Path: ts.Getenv("TUND_SOCKET"), Backend: backend, Version: "1.2.3",
+		Log: slog.New(slog.DiscardHandler), Path: ts.Getenv("TUND_SOCKET"), Backend: backend, Version: "1.2.3",
 	})
 	ts.Check(err)
 	ctx, cancel := context.WithCancel(context.Background())

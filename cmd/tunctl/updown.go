@@ -31,7 +31,7 @@ func newUp(p *program) *cobra.Command {
 func newDown(p *program) *cobra.Command {
 	var both bool
 	cmd := &cobra.Command{
-		Use:   "down PEER",
+		Use:   "down PEER [--both]",
 		Short: "Close a peer's tunnel until it is told up again",
 		Long: `Close a peer's tunnel and keep it closed until tunctl up. The other side is told
 where there is a session. With --both it is asked to stay down as well, until

@@ -112,16 +112,14 @@ func TestAGroupThatDoesNotExistAdmitsNobody(t *testing.T) {
 	}
 }
 
-// openDir is a directory that every user can enter, as [testing.T.TempDir] is not.
+// openDir is a directory that every user can enter, as those that testing makes are not.
 func openDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "ctl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	for _, path := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return dir
 }

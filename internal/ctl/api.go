@@ -225,7 +225,7 @@ type DownResult struct {
 	State        State  `json:"state"`        // of our end, now
 	Told         bool   `json:"told"`         // there was a session to tell the other side by
 	Acknowledged bool   `json:"acknowledged"` // the other side has closed its end
-	StaysDown    bool   `json:"stays_down"`   // and was asked to stay down until its administrator's up
+	StaysDown    bool   `json:"stays_down"`   // and stays down until its administrator's up
 	MS           int64  `json:"ms"`
 }
 

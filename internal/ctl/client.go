@@ -163,8 +163,7 @@ func decodeError(status int, text []byte) error {
 
 // unreachable says why nobody answered, without the made-up URL in the text.
 func unreachable(err error) error {
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		err = wrapped.Err
 	}
 	switch {

@@ -76,7 +76,9 @@ func (s *Server) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	s.finish(server)
-	_ = <-served // http.ErrServerClosed
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("control socket %s: %w", s.options.Path, err)
+	}
 	return nil
 }
 

@@ -117,8 +117,8 @@ func TestEveryBackendMethodHasARouteAndEveryRouteAnAccess(t *testing.T) {
 	}
 	delete(called, "") // version
 	backend := reflect.TypeFor[Backend]()
-	for i := range backend.NumMethod() {
-		name := backend.Method(i).Name
+	for method := range backend.Methods() {
+		name := method.Name
 		if !called[name] {
 			t.Errorf("no route calls %s", name)
 		}
