@@ -1,0 +1,235 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"tund/internal/pipe"
+	"tund/internal/session"
+	"tund/internal/supervisor"
+)
+
+// freshLimit is how long a new sending key may go unconfirmed before the data
+// channel is called broken: PROBEs leave at 0, 0.25, 0.75, 1.75 s.
+const freshLimit = 3 * time.Second
+
+var (
+	errNoChild   = errors.New("no data child is running")
+	errChildGone = errors.New("the data child has ended")
+)
+
+// child is what the peer knows of its present child.
+type child struct {
+	number   uint64 // incarnation; 0: none is ready
+	pid      int
+	restarts uint64
+	seq      uint64     // last Configure, GetStats or SendProbe
+	stats    pipe.Stats // the newest
+	waiting  []order    // keys that arrived while no child was ready
+	pending  []order    // keys that the child has not acknowledged
+}
+
+// order is a slot on its way into the child's keyring, and the session that waits.
+type order struct {
+	id       slotID
+	activate bool
+	message  pipe.Message
+	from     *session.Session
+}
+
+// onChild handles one event of the supervisor.
+func (p *Peer) onChild(ctx context.Context, e supervisor.Event) {
+	switch body := e.Body.(type) {
+	case supervisor.Started:
+		p.onStarted(ctx, e)
+	case supervisor.Exited:
+		p.onExited(ctx, e, body)
+	case supervisor.Received:
+		if e.Child == p.child.number {
+			p.onMessage(ctx, body.Message)
+		}
+	}
+}
+
+// onStarted gives a new child its first keys: those that wait, or new ones.
+func (p *Peer) onStarted(ctx context.Context, e supervisor.Event) {
+	p.child.number, p.child.pid = e.Child, e.PID
+	p.child.stats = pipe.Stats{LastReceived: -1}
+	waiting := p.child.waiting
+	p.child.waiting = nil
+	for _, o := range waiting {
+		p.install(o)
+	}
+	switch {
+	case len(waiting) > 0:
+	case p.links.main != nil:
+		p.wantRekey()
+	default:
+		p.startDial(ctx)
+	}
+}
+
+// onExited forgets every key: packet numbers and replay windows died with the child.
+func (p *Peer) onExited(ctx context.Context, _ supervisor.Event, body supervisor.Exited) {
+	p.failed("data child ended: " + errText(body.Err))
+	p.child.number, p.child.pid = 0, 0
+	p.child.restarts++
+	p.ring.clear()
+	p.wait.childGone()
+	pending := append(p.child.pending, p.child.waiting...)
+	p.child.pending, p.child.waiting = nil, nil
+	for _, o := range pending {
+		o.from.Installed(o.id.Key, o.id.Generation, errChildGone)
+	}
+	if p.view.deviceGone {
+		p.reopen(ctx)
+	}
+}
+
+// onMessage handles one message of the present child.
+func (p *Peer) onMessage(ctx context.Context, m pipe.Message) {
+	switch m := m.(type) {
+	case pipe.Installed:
+		p.onInstalled(m)
+	case pipe.KeyActive:
+		p.onKeyActive(slotID{m.KeyID, m.Generation})
+	case pipe.RekeyDue:
+		p.onRekeyDue(m)
+	case pipe.Stats:
+		p.child.stats = m
+		p.wait.stats(m)
+	case pipe.ProbeResult:
+		p.wait.probe(m)
+	case pipe.Configured:
+		p.wait.configured(m.Seq)
+	case pipe.Fatal:
+		p.view.deviceGone = m.Reason == pipe.ReasonDeviceGone
+		p.log.Warn("child gave up", "reason", m.Reason)
+	}
+}
+
+// send gives m to the present child.
+func (p *Peer) send(m pipe.Message) error {
+	if p.tunnel == nil || p.child.number == 0 {
+		return errNoChild
+	}
+	return p.tunnel.Send(p.child.number, m)
+}
+
+// install hands a slot to the child; its session hears of the outcome. Keys that no
+// child has seen yet may wait for the next one: nothing was sealed with them.
+func (p *Peer) install(o order) {
+	if p.child.number == 0 && p.tunnel != nil {
+		p.child.waiting = append(p.child.waiting, o)
+		return
+	}
+	if err := p.send(o.message); err != nil {
+		p.dropSlot(o.id)
+		o.from.Installed(o.id.Key, o.id.Generation, err)
+		return
+	}
+	p.child.pending = append(p.child.pending, o)
+}
+
+// onInstalled passes the child's acknowledgement on.
+func (p *Peer) onInstalled(m pipe.Installed) {
+	id := slotID{m.KeyID, m.Generation}
+	for i, o := range p.child.pending {
+		if o.id != id {
+			continue
+		}
+		p.child.pending = append(p.child.pending[:i], p.child.pending[i+1:]...)
+		p.settle(o, m.Err)
+		return
+	}
+}
+
+// settle tells the session and the ring how an installation ended.
+func (p *Peer) settle(o order, failure string) {
+	if failure != "" {
+		p.ring.drop(o.id)
+		o.from.Installed(o.id.Key, o.id.Generation, errors.New(failure))
+		return
+	}
+	if s := p.ring.find(o.id); s != nil && o.activate {
+		s.sends = true
+	}
+	o.from.Installed(o.id.Key, o.id.Generation, nil)
+}
+
+// onKeyActive notes that the other side sends in a slot: the child has switched to
+// it as well, and what is older may go after the grace.
+func (p *Peer) onKeyActive(id slotID) {
+	s := p.ring.find(id)
+	if s == nil {
+		return
+	}
+	s.confirmed, s.sends, s.confirmedAt = true, true, p.o.Now()
+	p.child.stats.LastReceived = 0
+	p.agendaRetire()
+	if p.links.main != nil {
+		p.links.main.s.Confirmed(id.Key, id.Generation)
+	}
+	p.wait.confirmed(id)
+}
+
+// onRekeyDue answers a limit of the child. A key that has ended is wiped already.
+func (p *Peer) onRekeyDue(m pipe.RekeyDue) {
+	p.log.Info("rekey due", "key", uint64(m.KeyID), "reason", m.Reason.String())
+	if m.Reason == pipe.RekeyExpired {
+		p.ring.remove(func(s slot) bool { return s.id.Key == m.KeyID })
+		if p.ring.sending() == nil {
+			p.failed("keys have reached key_lifetime without a control session")
+		}
+	}
+	p.wantRekey()
+}
+
+// retire wipes what is older than a slot confirmed long enough ago.
+func (p *Peer) retire() {
+	if id, ok := p.ring.retirable(p.o.Now() - retireGrace); ok {
+		p.ring.retire(id)
+		_ = p.send(pipe.Retire{KeyID: id.Key, Generation: id.Generation})
+	}
+	p.agendaRetire()
+}
+
+func (p *Peer) agendaRetire() {
+	if at, ok := p.ring.nextRetirement(); ok {
+		p.agenda.set(taskRetire, at+retireGrace)
+	}
+}
+
+// afterDrain ends every key that was there when the other side said goodbye, and
+// with an order to stay down everything else, too.
+func (p *Peer) afterDrain() {
+	if p.held != "" {
+		p.close()
+		return
+	}
+	for _, s := range slices.Clone(p.ring.slots) {
+		if s.doomed {
+			p.dropSlot(s.id)
+		}
+	}
+}
+
+func (p *Peer) dropSlot(id slotID) {
+	p.ring.drop(id)
+	_ = p.send(pipe.Drop{KeyID: id.Key, Generation: id.Generation})
+}
+
+// silent tells whether the other side has said nothing authentic for longer than
+// its keepalive allows.
+func (p *Peer) silent() bool {
+	return p.child.stats.LastReceived > 2*p.cfg.Keepalive+5*time.Second
+}
+
+func errText(err error) string {
+	if err == nil {
+		return "exit status 0"
+	}
+	return err.Error()
+}

@@ -1,0 +1,231 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"tund/internal/config"
+	"tund/internal/ctl"
+	"tund/internal/pipe"
+	"tund/internal/session"
+)
+
+// Why a peer is held down; kept by Node.Hold and shown by status.
+const (
+	heldHere  = "down by order of this node's administrator"
+	heldThere = "down by order of the other side's administrator"
+)
+
+// Opened waits until Run has tried to open the tunnel, and returns why it could not.
+func (p *Peer) Opened(ctx context.Context) error {
+	var failed error
+	err := p.do(ctx, func(context.Context) {
+		if p.agenda.has(taskOpen) {
+			failed = errors.New(p.view.lastError)
+		}
+	})
+	return errors.Join(err, failed)
+}
+
+// Up ends every order to stay down and waits until the peer is up.
+func (p *Peer) Up(ctx context.Context) error {
+	var refused error
+	err := p.do(ctx, func(inner context.Context) {
+		switch {
+		case !p.cfg.Enabled:
+			refused = ctl.Errorf(ctl.CodeState, "peer %s is disabled in the configuration (enabled = false)", p.Name())
+		case p.held != "":
+			p.hold("")
+			p.open(inner)
+		case p.links.main == nil:
+			p.startDial(inner) // at once, not after the back-off
+		}
+	})
+	if err := errors.Join(err, refused); err != nil {
+		return err
+	}
+	return p.awaitUp(ctx)
+}
+
+// awaitUp waits for the state up.
+func (p *Peer) awaitUp(ctx context.Context) error {
+	for {
+		var now view
+		var changed <-chan ctl.State
+		if err := p.do(ctx, func(context.Context) {
+			p.refresh()
+			now, changed = p.view, p.wait.addState()
+		}); err != nil {
+			return err
+		}
+		if now.state == ctl.StateUp || now.state == ctl.StateRekeying {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-p.in.ended:
+			return ErrStopped
+		case <-ctx.Done():
+			return fmt.Errorf("peer %s is not up yet: %s", p.Name(), now.describe())
+		}
+	}
+}
+
+// Down tells the other side, frees everything and stays down until Up. With both,
+// the other side is asked to stay down until its own administrator's up.
+func (p *Peer) Down(ctx context.Context, both bool) (ctl.DownResult, error) {
+	return p.order(ctx, both, false)
+}
+
+// Shutdown is Down of both sides. Without a session to give the order by it fails
+// and changes nothing.
+func (p *Peer) Shutdown(ctx context.Context) (ctl.DownResult, error) {
+	return p.order(ctx, true, true)
+}
+
+func (p *Peer) order(ctx context.Context, both, must bool) (ctl.DownResult, error) {
+	begun := time.Now()
+	result := ctl.DownResult{Peer: p.Name(), State: ctl.StateDown}
+	var refused error
+	err := p.do(ctx, func(inner context.Context) {
+		if must && p.links.main == nil {
+			refused = ctl.Errorf(ctl.CodeState, "peer %s has no control session to give the order by: %s", p.Name(), p.view.describe())
+			return
+		}
+		result.Told = p.links.main != nil
+		result.Acknowledged = p.goodbye(inner, "closed by the administrator", both)
+		result.StaysDown = both && result.Acknowledged
+		if must && !result.Acknowledged {
+			refused = ctl.Errorf(ctl.CodePeer, "peer %s has not acknowledged the order", p.Name())
+		}
+		p.hold(heldHere)
+		p.close()
+		p.refresh()
+		result.State = p.view.state
+	})
+	result.MS = time.Since(begun).Milliseconds()
+	return result, errors.Join(err, refused)
+}
+
+// hold remembers an order to stay down; an empty reason ends it.
+func (p *Peer) hold(reason string) {
+	p.held = reason
+	p.failed(reason)
+	if err := p.o.Node.Hold(p.Name(), reason); err != nil {
+		p.log.Warn("order to stay down not kept", "err", err)
+	}
+}
+
+// Update makes cfg the peer's configuration. change says which keys differ. On an
+// error the old configuration stays whole.
+func (p *Peer) Update(ctx context.Context, cfg config.Peer, change config.Change) error {
+	var failed error
+	var settled <-chan struct{}
+	err := p.do(ctx, func(inner context.Context) {
+		if change.Action == config.ActionChild || cfg.Enabled != p.cfg.Enabled {
+			failed = p.rebuild(inner, cfg)
+			return
+		}
+		settled, failed = p.updateLive(inner, cfg)
+	})
+	if err := errors.Join(err, failed); err != nil || settled == nil {
+		return err
+	}
+	select {
+	case <-settled:
+		return nil
+	case <-p.in.ended:
+		return ErrStopped
+	case <-ctx.Done():
+		return fmt.Errorf("the data child has not acknowledged: %w", ctx.Err())
+	}
+}
+
+// updateLive changes what can be changed without losing a packet. The channel it
+// returns tells when the child has taken its part; it is nil where there is none.
+func (p *Peer) updateLive(ctx context.Context, cfg config.Peer) (<-chan struct{}, error) {
+	old := p.cfg
+	p.cfg = cfg
+	if p.tunnel == nil {
+		return nil, nil
+	}
+	if err := p.tunnel.Apply(p.settings()); err != nil {
+		p.cfg = old
+		return nil, err
+	}
+	if !samePSK(old, cfg) {
+		p.links.notBefore = 0
+		p.psk.Store(cfg.PresharedKey)
+		p.wantRekey()
+	}
+	if !sameEndpoints(old, cfg) && !p.dialledTo(cfg.Endpoints) {
+		p.dial.restart()
+		p.startDial(ctx)
+	}
+	return p.configureChild(), nil
+}
+
+// configureChild tells the present child, and every later one, its settings.
+func (p *Peer) configureChild() <-chan struct{} {
+	p.child.seq++
+	c := pipe.Configure{
+		Seq:         p.child.seq,
+		Mode:        pipeMode(p.cfg.Mode),
+		AllowedIPs:  p.cfg.AllowedIPs,
+		Keepalive:   p.cfg.Keepalive,
+		KeyLifetime: p.cfg.KeyLifetime,
+	}
+	p.tunnel.Configure(c)
+	if p.send(c) != nil {
+		return nil // the next child starts with it
+	}
+	return p.wait.settings.add(c.Seq)
+}
+
+// rebuild takes the tunnel down and opens it with a new configuration.
+func (p *Peer) rebuild(ctx context.Context, cfg config.Peer) error {
+	p.goodbye(ctx, "the configuration has changed", false)
+	p.close()
+	p.cfg = cfg
+	p.psk.Store(cfg.PresharedKey)
+	p.dial.restart()
+	p.open(ctx)
+	if p.tunnel == nil && cfg.Enabled && p.held == "" {
+		return errors.New(p.view.lastError)
+	}
+	return nil
+}
+
+// Reconnect replaces the control session, after the node's identity has changed.
+func (p *Peer) Reconnect(ctx context.Context) error {
+	return p.do(ctx, func(inner context.Context) {
+		for _, l := range p.links.all() {
+			l.s.Close(session.CloseReplaced, "the identity of this node has changed")
+		}
+		p.dial.restart()
+		p.startDial(inner)
+	})
+}
+
+// Restore puts back addresses and routes that something else has removed.
+func (p *Peer) Restore(ctx context.Context) error {
+	return p.do(ctx, func(inner context.Context) {
+		if p.tunnel == nil {
+			return
+		}
+		if err := p.tunnel.Restore(); err != nil {
+			p.log.Warn("settings not restored", "iface", p.cfg.Interface, "err", err)
+			return
+		}
+		p.log.Info("settings restored", "iface", p.cfg.Interface)
+	})
+}
+
+// Config returns the configuration in force.
+func (p *Peer) Config() config.Peer {
+	cfg := p.o.Config
+	_ = p.do(context.Background(), func(context.Context) { cfg = p.cfg })
+	return cfg
+}

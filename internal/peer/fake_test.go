@@ -1,0 +1,397 @@
+package peer_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"tund/internal/config"
+	"tund/internal/keys"
+	"tund/internal/netcfg"
+	"tund/internal/peer"
+	"tund/internal/pipe"
+	"tund/internal/session"
+	"tund/internal/supervisor"
+	"tund/internal/wire"
+)
+
+// fakeNode is what a daemon would be to its peers.
+type fakeNode struct {
+	identity *keys.Identity
+	instance [16]byte
+	indexes  *keys.Indexes
+
+	mu   sync.Mutex
+	held map[string]string
+}
+
+func newFakeNode(instance byte) *fakeNode {
+	return &fakeNode{
+		identity: keys.NewIdentity(keys.GenerateSecret()),
+		instance: [16]byte{instance},
+		indexes:  keys.NewIndexes(time.Now),
+		held:     make(map[string]string),
+	}
+}
+
+func (n *fakeNode) Identity() *keys.Identity { return n.identity }
+func (n *fakeNode) Instance() [16]byte       { return n.instance }
+func (n *fakeNode) AEADs() []keys.AEAD       { return []keys.AEAD{keys.AES256GCM} }
+func (n *fakeNode) Indexes() *keys.Indexes   { return n.indexes }
+func (n *fakeNode) Local(netip.Addr) netip.AddrPort {
+	return netip.MustParseAddrPort("[::]:7900")
+}
+func (n *fakeNode) Reachable(netip.Addr) error { return nil }
+func (n *fakeNode) OuterMTU(netip.Addr) int    { return 1500 }
+
+func (n *fakeNode) Hold(name, reason string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.held[name] = reason
+	return nil
+}
+
+func (n *fakeNode) Held(name string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.held[name]
+}
+
+// wirePair joins two fake tunnels: what one sends the other receives, if it can.
+type wirePair struct {
+	mu   sync.Mutex
+	cut  bool
+	ends [2]*fakeTunnel
+}
+
+// fakeTunnel is a tunnel whose child obeys at once. Its data channel is modelled by
+// indexes alone: sending in a slot makes an authentic packet arrive at the other end
+// if that holds the index.
+type fakeTunnel struct {
+	pair    *wirePair
+	side    int
+	events  chan<- supervisor.Event
+	queue   chan supervisor.Event
+	done    chan struct{}
+	remote  netip.AddrPort
+	closed  bool
+	carrier bool
+	applied []netcfg.Settings
+	refuse  error // Apply fails with it
+
+	number  uint64
+	slots   map[pipe.Activate]*fakeSlot
+	sending pipe.Activate
+	mute    bool // does not acknowledge
+	old     map[wire.Index]bool
+}
+
+type fakeSlot struct {
+	send, receive wire.Index
+	active, heard bool
+}
+
+func (w *wirePair) end(side int) *fakeTunnel {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ends[side]
+}
+
+func (w *wirePair) opener(side int) peer.Opener {
+	return func(_ *slog.Logger, _ config.Peer, s netcfg.Settings, events chan<- supervisor.Event) (peer.Tunnel, error) {
+		t := &fakeTunnel{pair: w, side: side, events: events, queue: make(chan supervisor.Event, 1024), done: make(chan struct{}), old: make(map[wire.Index]bool)}
+		t.applied = append(t.applied, s)
+		w.mu.Lock()
+		w.ends[side] = t
+		w.mu.Unlock()
+		go t.deliver()
+		return t, nil
+	}
+}
+
+// deliver hands events to the peer; it ends with Close.
+func (t *fakeTunnel) deliver() {
+	for {
+		select {
+		case e := <-t.queue:
+			select {
+			case t.events <- e:
+			case <-t.done:
+				return
+			}
+		case <-t.done:
+			return
+		}
+	}
+}
+
+func (t *fakeTunnel) say(m pipe.Message) {
+	t.queue <- supervisor.Event{Child: t.number, PID: int(t.number), Body: supervisor.Received{Message: m}}
+}
+
+func (t *fakeTunnel) begin() {
+	t.number++
+	t.slots, t.sending = make(map[pipe.Activate]*fakeSlot), pipe.Activate{}
+	t.queue <- supervisor.Event{Child: t.number, PID: int(t.number), Body: supervisor.Started{}}
+}
+
+// crash ends the child and begins another.
+func (t *fakeTunnel) crash() {
+	t.pair.mu.Lock()
+	defer t.pair.mu.Unlock()
+	t.queue <- supervisor.Event{Child: t.number, Body: supervisor.Exited{Err: errors.New("signal: killed")}}
+	t.begin()
+}
+
+func (t *fakeTunnel) Configure(c pipe.Configure) {
+	t.pair.mu.Lock()
+	defer t.pair.mu.Unlock()
+	if t.number == 0 {
+		t.begin()
+	}
+}
+
+func (t *fakeTunnel) Send(child uint64, m pipe.Message) error {
+	t.pair.mu.Lock()
+	defer t.pair.mu.Unlock()
+	if child != t.number {
+		return errors.New("stale child")
+	}
+	if t.mute {
+		return nil
+	}
+	switch m := m.(type) {
+	case pipe.Configure:
+		t.say(pipe.Configured{Seq: m.Seq})
+	case pipe.InstallKey:
+		t.install(pipe.Activate{KeyID: m.KeyID}, m.SendIndex, m.ReceiveIndex, m.Activate)
+	case pipe.InstallIV:
+		t.install(pipe.Activate{KeyID: m.KeyID, Generation: m.Generation}, m.SendIndex, m.ReceiveIndex, m.Activate)
+	case pipe.Activate:
+		t.activate(m)
+	case pipe.Retire:
+		for id := range t.slots {
+			if older(id, pipe.Activate(m)) {
+				delete(t.slots, id)
+			}
+		}
+	case pipe.Drop:
+		delete(t.slots, pipe.Activate(m))
+	case pipe.Wipe:
+		clear(t.slots)
+		t.say(pipe.Wiped(m))
+	case pipe.GetStats:
+		t.say(pipe.Stats{Seq: m.Seq, LastReceived: 0})
+	case pipe.SendProbe:
+		t.say(pipe.ProbeResult{ID: m.ID, OK: t.works()})
+	}
+	return nil
+}
+
+func older(a, b pipe.Activate) bool {
+	return a.KeyID < b.KeyID || a.KeyID == b.KeyID && a.Generation < b.Generation
+}
+
+func (t *fakeTunnel) install(id pipe.Activate, send, receive wire.Index, active bool) {
+	if t.old[receive] {
+		panic("an index is used again")
+	}
+	t.old[receive] = true
+	t.slots[id] = &fakeSlot{send: send, receive: receive}
+	t.say(pipe.Installed{KeyID: id.KeyID, Generation: id.Generation})
+	if active {
+		t.activate(id)
+	}
+}
+
+// activate sends in a slot, and lets the other end hear it.
+func (t *fakeTunnel) activate(id pipe.Activate) {
+	s := t.slots[id]
+	if s == nil || s.active || older(id, t.sending) {
+		return
+	}
+	s.active, t.sending = true, id
+	t.pair.ends[1-t.side].hear(s.send)
+}
+
+func (t *fakeTunnel) hear(index wire.Index) {
+	if t == nil || t.pair.cut {
+		return
+	}
+	for id, s := range t.slots {
+		if s.receive != index || s.heard {
+			continue
+		}
+		s.heard = true
+		t.say(pipe.KeyActive{KeyID: id.KeyID, Generation: id.Generation})
+		t.activate(id)
+	}
+}
+
+// works tells whether what this end sends in is held by the other end.
+func (t *fakeTunnel) works() bool {
+	s, other := t.slots[t.sending], t.pair.ends[1-t.side]
+	if s == nil || other == nil {
+		return false
+	}
+	for _, o := range other.slots {
+		if o.receive == s.send {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *fakeTunnel) Apply(s netcfg.Settings) error {
+	t.pair.mu.Lock()
+	defer t.pair.mu.Unlock()
+	if t.refuse != nil {
+		return t.refuse
+	}
+	t.applied = append(t.applied, s)
+	return nil
+}
+func (t *fakeTunnel) Restore() error { return nil }
+func (t *fakeTunnel) Connect(_, remote netip.AddrPort, _ bool) error {
+	t.remote = remote
+	return nil
+}
+func (t *fakeTunnel) Bind(netip.AddrPort) error { return nil }
+func (t *fakeTunnel) Remote() netip.AddrPort    { return t.remote }
+func (t *fakeTunnel) LocalPort() uint16         { return 0 }
+func (t *fakeTunnel) SetCarrier(up bool) error {
+	t.pair.mu.Lock()
+	defer t.pair.mu.Unlock()
+	t.carrier = up
+	return nil
+}
+func (t *fakeTunnel) Close() {
+	t.pair.mu.Lock()
+	defer t.pair.mu.Unlock()
+	t.closed = true
+	t.pair.ends[t.side] = nil
+	close(t.done)
+}
+
+// two is a pair of peers that are each other's other side: "left" dials, "right" is
+// dialled, or both dial.
+type two struct {
+	t     *testing.T
+	nodes [2]*fakeNode
+	peers [2]*peer.Peer
+	wires wirePair
+	stop  [2]context.CancelCauseFunc
+	ended [2]chan struct{}
+	off   bool // the other side can't be dialled
+	conns []*session.Conn
+	mu    sync.Mutex
+}
+
+func newTwo(t *testing.T, adjust func(side int, c *config.Peer)) *two {
+	w := &two{t: t}
+	for side := range 2 {
+		w.nodes[side] = newFakeNode(byte(side + 1))
+	}
+	for side := range 2 {
+		c := config.Peer{
+			Name: "other", PublicKey: w.nodes[1-side].identity.Public(), Mode: config.ModeTUN, Interface: "tun-other",
+			RekeyInterval: 2 * time.Minute, Keepalive: 25 * time.Second, KeyLifetime: time.Hour,
+			Enabled: true, AcceptStayDown: true,
+		}
+		if side == 0 {
+			c.Endpoints = []config.Endpoint{{Host: "192.0.2.2", Port: 7900}}
+		}
+		if adjust != nil {
+			adjust(side, &c)
+		}
+		w.peers[side] = w.newPeer(side, c)
+	}
+	return w
+}
+
+func (w *two) newPeer(side int, c config.Peer) *peer.Peer {
+	start := time.Now()
+	return peer.New(peer.Options{
+		Log: slog.New(slog.DiscardHandler), Config: c, Node: w.nodes[side],
+		Open: w.wires.opener(side),
+		Dial: func(ctx context.Context, _ *keys.Identity, _ netip.AddrPort, _ keys.PublicKey, progress func(session.State)) (*session.Conn, error) {
+			progress(session.Connecting)
+			return w.connect(ctx, side)
+		},
+		Now: func() time.Duration { return time.Since(start) },
+	})
+}
+
+// connect is a dial that succeeds at once.
+func (w *two) connect(ctx context.Context, side int) (*session.Conn, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.off || w.stop[1-side] == nil {
+		return nil, errors.New("connect: connection refused")
+	}
+	a, b := session.Pipe(w.nodes[side].identity.Public(), w.nodes[1-side].identity.Public())
+	w.conns = append(w.conns, a, b)
+	go w.peers[1-side].Accept(context.WithoutCancel(ctx), b)
+	return a, nil
+}
+
+// cutSessions breaks every control session without a word.
+func (w *two) cutSessions() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.conns {
+		_ = c.Close()
+	}
+	w.conns = nil
+}
+
+// end describes a side's tunnel for an assertion; open is false where there is none.
+func (w *two) end(side int) (slots int, carrier, open bool) {
+	w.wires.mu.Lock()
+	defer w.wires.mu.Unlock()
+	e := w.wires.ends[side]
+	if e == nil {
+		return 0, false, false
+	}
+	return len(e.slots), e.carrier, true
+}
+
+func (w *two) connections() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.conns) / 2
+}
+
+func (w *two) setOff(off bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.off = off
+}
+
+func (w *two) start(sides ...int) {
+	for _, side := range sides {
+		w.mu.Lock()
+		ctx, stop := context.WithCancelCause(context.Background())
+		w.stop[side], w.ended[side] = stop, make(chan struct{})
+		w.mu.Unlock()
+		go func() {
+			defer close(w.ended[side])
+			if err := w.peers[side].Run(ctx); err != nil {
+				w.t.Errorf("peer %d: %v", side, err)
+			}
+		}()
+	}
+}
+
+func (w *two) finish() {
+	for side := range 2 {
+		if w.stop[side] != nil {
+			w.stop[side](errors.New("the test is over"))
+			<-w.ended[side]
+		}
+	}
+}

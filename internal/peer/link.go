@@ -1,0 +1,387 @@
+package peer
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"tund/internal/keys"
+	"tund/internal/pipe"
+	"tund/internal/session"
+)
+
+// links are the control sessions of a peer: mostly one.
+type links struct {
+	open  []*link // all that run, oldest first
+	main  *link   // established and in force
+	rival *link   // established too, while it is open which of the two goes on
+
+	exchange  bool          // one is in flight on main
+	rekeyDue  bool          // a new epoch is wanted before its time
+	reivDue   bool          // a new IV generation is wanted
+	failures  int           // exchanges failed in a row
+	notBefore time.Duration // the next one of ours
+}
+
+// link is one session and what the peer knows of it.
+type link struct {
+	s           *session.Session
+	conn        *session.Conn
+	endpoint    string // as configured, where we dialled
+	established session.Established
+	cancel      context.CancelFunc
+}
+
+// maxSlots is how many receive slots a child holds at most (protocol.md).
+const maxSlots = 8
+
+// decideLimit is the time after which the other side should have decided which of
+// two sessions goes on.
+const decideLimit = 10 * time.Second
+
+// all returns every session.
+func (l *links) all() []*link { return slices.Clone(l.open) }
+
+func (l *links) find(s *session.Session) *link {
+	for _, k := range l.open {
+		if k.s == s {
+			return k
+		}
+	}
+	return nil
+}
+
+// Accept takes over a connection on which the peer has proved its identity.
+func (p *Peer) Accept(ctx context.Context, conn *session.Conn) {
+	if err := p.do(ctx, func(inner context.Context) { p.attach(inner, conn, "") }); err != nil {
+		conn.Close()
+	}
+}
+
+// attach runs a session over conn.
+func (p *Peer) attach(ctx context.Context, conn *session.Conn, endpoint string) {
+	inner, cancel := context.WithCancel(ctx)
+	l := &link{conn: conn, endpoint: endpoint, cancel: cancel}
+	l.s = session.New(session.Options{
+		Log:       p.log,
+		Conn:      conn,
+		Identity:  p.o.Node.Identity(),
+		Hello:     p.hello(conn),
+		Secrets:   p,
+		Indexes:   p.o.Node.Indexes(),
+		NextKeyID: p.nextKey,
+		Events:    p.in.sessions,
+	})
+	p.links.open = append(p.links.open, l)
+	p.wg.Go(func() { // ends when the session does, or Run
+		_ = l.s.Run(inner)
+	})
+}
+
+// hello is what this node says of itself to this peer.
+func (p *Peer) hello(conn *session.Conn) session.Hello {
+	remote := conn.Remote().Addr()
+	return session.Hello{
+		Instance: p.o.Node.Instance(),
+		Mode:     p.cfg.Mode,
+		MTU:      p.mtu(remote),
+		UDPPort:  p.localPort(remote),
+		AEADs:    p.o.Node.AEADs(),
+	}
+}
+
+// onSession handles one event of a session.
+func (p *Peer) onSession(ctx context.Context, e session.Event) {
+	l := p.links.find(e.Session)
+	if l == nil {
+		return
+	}
+	switch body := e.Body.(type) {
+	case session.Established:
+		p.onEstablished(ctx, l, body)
+	case session.InstallKey:
+		p.onInstallKey(l, body)
+	case session.InstallIV:
+		p.onInstallIV(l, body)
+	case session.Activate:
+		p.onActivate(slotID{body.KeyID, body.Generation})
+	case session.Drop:
+		p.dropSlot(slotID{body.KeyID, body.Generation})
+	case session.Exchanged:
+		p.onExchanged(body)
+	case session.Wanted:
+		p.choose(ctx, l)
+	case session.PongReceived:
+		p.choose(ctx, p.links.main)
+	case session.ShutdownReceived:
+		p.onShutdown(body)
+	case session.Closed:
+		p.onClosed(ctx, l, body)
+	}
+}
+
+// onEstablished takes a session into service, or asks which of two to keep.
+func (p *Peer) onEstablished(ctx context.Context, l *link, body session.Established) {
+	l.established = body
+	switch {
+	case !p.cfg.Enabled:
+		l.s.Close(session.CloseDisabled, "this tunnel is disabled at the other side")
+	case p.held != "":
+		l.s.Close(session.CloseStayDown, "this tunnel is down by an administrator's order until his up")
+	case p.tunnel == nil:
+		l.s.Close(session.CloseDisabled, "this tunnel cannot be opened at the other side")
+	case p.links.main == nil:
+		p.adopt(ctx, l)
+	default:
+		p.contest(ctx, l)
+	}
+}
+
+// adopt makes l the main session.
+func (p *Peer) adopt(ctx context.Context, l *link) {
+	p.links.main, p.links.exchange = l, false
+	p.links.notBefore, p.links.failures = 0, 0
+	p.agenda.clear(taskDecide)
+	p.agenda.clear(taskDial)
+	p.dial.stop()
+	p.log.Info("session established", "endpoint", l.conn.Remote().String(), "version", l.established.Version)
+	if err := p.connect(l); err != nil {
+		p.failed(err.Error())
+		p.log.Warn("data socket not connected", "endpoint", l.conn.Remote().String(), "err", err)
+	}
+	if l.conn.Dialled() {
+		p.agenda.set(taskRenew, p.o.Now()+renewAfter)
+		p.wantRekey()
+	}
+}
+
+// contest decides between the main session and a newer one.
+func (p *Peer) contest(ctx context.Context, l *link) {
+	if p.links.rival != nil {
+		p.links.rival.s.Close(session.CloseDuplicate, "")
+	}
+	p.links.rival = l
+	switch p.arbitrate(p.links.main, l) {
+	case session.KeepNewer:
+		p.choose(ctx, l)
+	case session.KeepOlder:
+		p.choose(ctx, p.links.main)
+	case session.PingOlder:
+		p.holdBoth(true)
+		p.links.main.s.Ping(0)
+		p.agenda.set(taskDecide, p.o.Now()+session.RivalLimit)
+	case session.Wait:
+		p.holdBoth(true)
+		p.agenda.set(taskDecide, p.o.Now()+decideLimit)
+	}
+}
+
+func (p *Peer) holdBoth(held bool) {
+	p.links.main.s.Hold(held)
+	p.links.rival.s.Hold(held)
+}
+
+// decide ends the contest when nobody else has: the older one did not answer.
+func (p *Peer) decide(ctx context.Context) { p.choose(ctx, p.links.rival) }
+
+// choose keeps one of the two sessions and closes the other.
+func (p *Peer) choose(ctx context.Context, winner *link) {
+	if p.links.rival == nil || winner == nil {
+		return
+	}
+	older, newer := p.links.main, p.links.rival
+	p.links.rival = nil
+	p.agenda.clear(taskDecide)
+	winner.s.Hold(false)
+	if winner == older {
+		newer.s.Close(session.CloseDuplicate, "")
+		return
+	}
+	older.s.Close(session.CloseDuplicate, "")
+	p.adopt(ctx, newer)
+}
+
+// onShutdown obeys the other side's goodbye: keys go after the drain, and with an
+// order to stay down everything else, too.
+func (p *Peer) onShutdown(body session.ShutdownReceived) {
+	p.log.Info("shutdown received", "reason", body.Reason)
+	p.failed("closed by the other side: " + body.Reason)
+	if body.StayDown && p.cfg.AcceptStayDown {
+		p.hold(heldThere)
+	}
+	p.ring.doom()
+	p.agenda.set(taskWipe, p.o.Now()+drain)
+}
+
+// onClosed lets a session go and looks what remains.
+func (p *Peer) onClosed(ctx context.Context, l *link, body session.Closed) {
+	l.cancel()
+	p.links.open = slices.DeleteFunc(p.links.open, func(k *link) bool { return k == l })
+	switch l {
+	case p.links.rival:
+		p.links.rival = nil
+		p.agenda.clear(taskDecide)
+		p.links.main.s.Hold(false)
+	case p.links.main:
+		p.onMainClosed(ctx, body)
+	default:
+		p.onFruitless(body)
+	}
+}
+
+// onMainClosed goes on with the rival, or without a session.
+func (p *Peer) onMainClosed(ctx context.Context, body session.Closed) {
+	p.links.main, p.links.exchange = nil, false
+	p.agenda.clear(taskRenew)
+	if next := p.links.rival; next != nil {
+		p.links.rival = nil
+		next.s.Hold(false)
+		p.adopt(ctx, next)
+		return
+	}
+	if body.Err != nil && body.Code != session.CloseShutdown {
+		p.failed("control session lost: " + body.Err.Error())
+		p.log.Warn("session lost", "err", body.Err)
+	}
+	p.wait.exchangesLost(body.Err)
+	p.planDial(body.Code)
+}
+
+// onFruitless handles the end of a session that never was in force.
+func (p *Peer) onFruitless(body session.Closed) {
+	if p.links.main != nil {
+		return
+	}
+	if body.Err != nil {
+		p.failed(body.Err.Error())
+		p.log.Warn("session refused", "err", body.Err)
+	}
+	p.planDial(body.Code)
+}
+
+// onInstallKey hands the key of a new epoch to the child.
+func (p *Peer) onInstallKey(l *link, b session.InstallKey) {
+	p.links.exchange = true
+	id, now := slotID{Key: b.KeyID}, p.o.Now()
+	p.ring.add(slot{id: id, epoch: b.Epoch, aead: b.AEAD, index: b.ReceiveIndex, at: now, born: now})
+	p.install(order{id: id, activate: b.Activate, from: l.s, message: pipe.InstallKey{
+		KeyID: b.KeyID, Epoch: b.Epoch, AEAD: b.AEAD, Send: b.Send, Receive: b.Receive,
+		SendIndex: b.SendIndex, ReceiveIndex: b.ReceiveIndex, Activate: b.Activate,
+	}})
+}
+
+// onInstallIV hands a new IV generation to the child.
+func (p *Peer) onInstallIV(l *link, b session.InstallIV) {
+	p.links.exchange = true
+	id := slotID{b.KeyID, b.Generation}
+	p.ring.add(slot{id: id, index: b.ReceiveIndex, at: p.o.Now()})
+	p.install(order{id: id, activate: b.Activate, from: l.s, message: pipe.InstallIV{
+		KeyID: b.KeyID, Generation: b.Generation,
+		SendIndex: b.SendIndex, ReceiveIndex: b.ReceiveIndex, Activate: b.Activate,
+	}})
+}
+
+// onActivate switches the child's sending: the other side has the key for sure.
+func (p *Peer) onActivate(id slotID) {
+	if s := p.ring.find(id); s != nil {
+		s.sends = true
+		_ = p.send(pipe.Activate{KeyID: id.Key, Generation: id.Generation})
+	}
+}
+
+// onExchanged notes the end of an exchange and tells who waits for it.
+func (p *Peer) onExchanged(b session.Exchanged) {
+	p.links.exchange = false
+	end := exchangeEnd{epoch: b.Kind == session.KindRekey, id: slotID{b.KeyID, b.Generation}, err: b.Err}
+	p.wait.exchange(end)
+	epoch, iv := p.wait.unserved()
+	p.links.rekeyDue, p.links.reivDue = epoch || end.epoch && b.Err != nil, iv
+	if b.Err != nil {
+		p.links.failures++
+		p.links.notBefore = p.o.Now() + session.Backoff(p.links.failures, rand.Float64())
+		p.failed(b.Kind.String() + " failed: " + b.Err.Error())
+		p.log.Warn("exchange failed", "exchange", b.Kind.String(), "err", b.Err)
+		return
+	}
+	p.links.failures, p.links.notBefore = 0, 0
+	p.log.Debug("exchange done", "exchange", b.Kind.String(), "epoch", uint32(b.Epoch), "generation", uint32(b.Generation))
+}
+
+// rival is what the arbitration of two sessions looks at.
+func (l *link) rival() session.Rival {
+	return session.Rival{
+		Instance:    l.established.Hello.Instance,
+		Dialled:     l.conn.Dialled(),
+		Established: l.established.At,
+	}
+}
+
+// nextKey numbers the keys of this peer; the session's goroutine calls it.
+func (p *Peer) nextKey() keys.KeyID { return keys.KeyID(p.keys.Add(1)) }
+
+// wantRekey asks for a new epoch as soon as one can be had.
+func (p *Peer) wantRekey() { p.links.rekeyDue = true }
+
+// planExchange sets the time of the next exchange that this side begins: what is
+// asked for, else a new epoch at the end of the interval. The side with the greater
+// key waits an eighth longer, so that the two do not begin at once. Where the child
+// holds as many keys as it may, the exchange waits until one is retired.
+func (p *Peer) planExchange() {
+	p.agenda.clear(taskExchange)
+	l := &p.links
+	if l.main == nil || l.rival != nil || l.exchange || p.child.number == 0 || len(p.ring.slots) >= maxSlots {
+		return
+	}
+	at := p.o.Now()
+	if !l.rekeyDue && !l.reivDue {
+		s := p.ring.sending()
+		if s == nil {
+			return // the first epoch is begun by who dialled
+		}
+		at = s.born + p.cfg.RekeyInterval
+		if p.o.Node.Identity().Public().Compare(p.cfg.PublicKey) > 0 {
+			at += p.cfg.RekeyInterval / 8
+		}
+	}
+	p.agenda.set(taskExchange, max(at, l.notBefore))
+}
+
+// startExchange begins a planned exchange.
+func (p *Peer) startExchange() {
+	l := &p.links
+	iv := l.reivDue && !l.rekeyDue
+	l.exchange, l.rekeyDue, l.reivDue = true, false, false
+	if iv {
+		l.main.s.Reiv()
+		return
+	}
+	l.main.s.Rekey()
+}
+
+// goodbye tells the other side, over the main session, that the tunnel ends, and
+// returns whether it has acknowledged. Meanwhile the peer goes on as ever.
+func (p *Peer) goodbye(ctx context.Context, reason string, stayDown bool) (acknowledged bool) {
+	l := p.links.main
+	if l == nil {
+		return false
+	}
+	l.s.Shutdown(reason, stayDown)
+	limit := time.NewTimer(goodbyeLimit)
+	defer limit.Stop()
+	for {
+		select {
+		case e := <-p.in.sessions:
+			if body, ok := e.Body.(session.Closed); ok && e.Session == l.s {
+				p.links.rival = nil
+				p.onClosed(ctx, l, body)
+				return body.Err == nil
+			}
+			p.onSession(ctx, e)
+		case e := <-p.in.children:
+			p.onChild(ctx, e)
+		case <-limit.C:
+			return false
+		}
+	}
+}

@@ -1,0 +1,198 @@
+package peer
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tund/internal/config"
+	"tund/internal/keys"
+	"tund/internal/netcfg"
+	"tund/internal/pipe"
+	"tund/internal/session"
+)
+
+// What stands around an inner packet on the wire.
+const (
+	ethernetHeader = 14
+	overhead       = 28 + 8 // wire.Overhead and the UDP header
+	header4        = 20
+	header6        = 40
+	minAutoMTU     = 1280 // RFC 8200: what IPv6 asks of every link
+	reopenPause    = time.Second
+)
+
+// open makes the tunnel, unless it exists or must not. A failure is a state of the
+// peer, and tried again.
+func (p *Peer) open(ctx context.Context) {
+	p.agenda.clear(taskOpen)
+	if !p.cfg.Enabled || p.held != "" || p.tunnel != nil {
+		return
+	}
+	p.dial.stop()
+	t, err := p.o.Open(p.log, p.cfg, p.settings(), p.in.children)
+	if err != nil {
+		p.failed(err.Error())
+		p.log.Error("tunnel not opened", "iface", p.cfg.Interface, "err", err, "restart_in", reopenPause)
+		p.agenda.set(taskOpen, p.o.Now()+reopenPause)
+		return
+	}
+	p.tunnel, p.view.carrier, p.view.deviceGone = t, false, false
+	p.configureChild()
+}
+
+// close frees everything: sessions, child, socket, device.
+func (p *Peer) close() {
+	for _, l := range p.links.open {
+		l.cancel()
+	}
+	p.links = links{}
+	p.dial.stop()
+	p.agenda = agenda{}
+	p.ring.clear()
+	p.wait.exchangesLost(errClosed)
+	p.wait.childGone()
+	restarts := p.child.restarts
+	p.child = child{restarts: restarts, seq: p.child.seq}
+	if p.tunnel != nil {
+		p.tunnel.Close()
+		p.tunnel = nil
+	}
+}
+
+// reopen makes a new device after an administrator deleted the old one.
+func (p *Peer) reopen(ctx context.Context) {
+	p.log.Warn("device lost", "iface", p.cfg.Interface)
+	p.close()
+	p.open(ctx)
+}
+
+// localPort is the port that the other side shall send data to. Where the node
+// listens it is the door's, else one is bound now; nothing is received before
+// connect.
+func (p *Peer) localPort(remote netip.Addr) int {
+	if p.tunnel == nil {
+		return 0
+	}
+	local := p.o.Node.Local(remote)
+	if p.tunnel.LocalPort() == 0 && local.Port() != 0 {
+		return int(local.Port())
+	}
+	if p.tunnel.LocalPort() == 0 {
+		if err := p.tunnel.Bind(local); err != nil {
+			p.failed(err.Error())
+			p.log.Warn("data socket not bound", "addr", local.String(), "err", err)
+		}
+	}
+	return int(p.tunnel.LocalPort())
+}
+
+// connect points the data socket at the other end of a session.
+func (p *Peer) connect(l *link) error {
+	addr := l.conn.Remote().Addr()
+	remote := netip.AddrPortFrom(addr, uint16(l.established.Hello.UDPPort))
+	if p.tunnel.Remote() == remote {
+		return nil
+	}
+	if err := p.tunnel.Connect(p.o.Node.Local(addr), remote, p.fragments(addr)); err != nil {
+		return err
+	}
+	return p.tunnel.Apply(p.settings())
+}
+
+// settings are what the device shall have.
+func (p *Peer) settings() netcfg.Settings {
+	return netcfg.Settings{
+		Interface:   p.cfg.Interface,
+		Addresses:   p.cfg.Addresses,
+		PeerAddress: p.cfg.PeerAddress,
+		Routes:      p.cfg.Routes,
+		Bridge:      p.cfg.Bridge,
+		MTU:         p.mtu(p.remote()),
+	}
+}
+
+// remote is the address of the peer's data channel; not valid while unknown.
+func (p *Peer) remote() netip.Addr {
+	if p.tunnel == nil {
+		return netip.Addr{}
+	}
+	return p.tunnel.Remote().Addr()
+}
+
+// mtu is the device's: as configured, else what fits unfragmented into the outer
+// packets on the way to remote, or on an Ethernet while remote is unknown.
+func (p *Peer) mtu(remote netip.Addr) int {
+	if p.cfg.MTU != 0 {
+		return p.cfg.MTU
+	}
+	outer, header := 1500, header6
+	if remote.IsValid() {
+		outer = p.o.Node.OuterMTU(remote)
+		if remote.Unmap().Is4() {
+			header = header4
+		}
+	}
+	return max(outer-header-p.overhead(), minAutoMTU)
+}
+
+func (p *Peer) overhead() int {
+	if p.cfg.Mode == config.ModeTAP {
+		return overhead + ethernetHeader
+	}
+	return overhead
+}
+
+// fragments tells whether full packets do not fit into one outer packet, so that
+// these must be fragmented.
+func (p *Peer) fragments(remote netip.Addr) bool {
+	header := header6
+	if remote.Is4() {
+		header = header4
+	}
+	return p.mtu(remote)+p.overhead()+header > p.o.Node.OuterMTU(remote)
+}
+
+// PSK implements session.Secrets: the pre-shared key of the configuration in force.
+// Each caller gets a copy of its own to wipe.
+func (p *Peer) PSK() *keys.Secret {
+	now := p.psk.Load()
+	if now == nil {
+		return nil
+	}
+	secret := *now
+	return &secret
+}
+
+func pipeMode(mode string) pipe.Mode {
+	if mode == config.ModeTAP {
+		return pipe.ModeTAP
+	}
+	return pipe.ModeTUN
+}
+
+func samePSK(a, b config.Peer) bool {
+	if a.PresharedKey == nil || b.PresharedKey == nil {
+		return a.PresharedKey == b.PresharedKey
+	}
+	return *a.PresharedKey == *b.PresharedKey
+}
+
+func sameEndpoints(a, b config.Peer) bool { return slices.Equal(a.Endpoints, b.Endpoints) }
+
+// arbitrate says which of two sessions goes on.
+func (p *Peer) arbitrate(older, newer *link) session.Verdict {
+	return session.Arbitrate(p.o.Node.Identity().Public(), p.cfg.PublicKey, older.rival(), newer.rival())
+}
+
+// boottime is CLOCK_BOOTTIME, which goes on during a suspend; Go's own clock does not.
+func boottime() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		panic("peer: internal error: no boottime clock: " + err.Error())
+	}
+	return time.Duration(ts.Nano())
+}

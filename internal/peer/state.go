@@ -1,0 +1,116 @@
+package peer
+
+import (
+	"time"
+
+	"tund/internal/ctl"
+)
+
+// facts are all that a peer's state follows from.
+//
+//	disabled                       enabled = false: nothing is held
+//	down                           ordered down, or nothing to go on
+//	resolving, connecting,
+//	authenticating                 on the way to a session and its first key
+//	up                             session and data both pass
+//	rekeying                       up, with an exchange in flight
+//	degraded                       one of the two does not pass; last_error says which
+type facts struct {
+	enabled  bool
+	held     bool      // ordered down, by either side
+	open     bool      // device, socket and child exist
+	step     ctl.State // what a dial is doing, or waiting for one
+	session  bool      // an established control session
+	exchange bool      // a REKEY or REIV is in flight
+	keyed    bool      // the child holds a sending key
+	fresh    bool      // that key is so young that no answer can be expected yet
+	data     bool      // it is confirmed, and data arrives
+}
+
+// stateOf is the one place where a state is decided.
+func stateOf(f facts) ctl.State {
+	switch {
+	case !f.enabled:
+		return ctl.StateDisabled
+	case f.held || !f.open:
+		return ctl.StateDown
+	case f.session && f.data && f.exchange:
+		return ctl.StateRekeying
+	case f.session && f.data:
+		return ctl.StateUp
+	case f.session && (!f.keyed || f.fresh):
+		return ctl.StateAuthenticating
+	case f.session || f.keyed:
+		return ctl.StateDegraded
+	}
+	return f.step
+}
+
+// facts gathers what the state follows from.
+func (p *Peer) facts() facts {
+	f := facts{
+		enabled:  p.cfg.Enabled,
+		held:     p.held != "",
+		open:     p.tunnel != nil,
+		step:     p.dial.step,
+		session:  p.links.main != nil,
+		exchange: p.links.exchange,
+	}
+	if s := p.ring.sending(); s != nil {
+		f.keyed = true
+		f.data = s.confirmed && !p.silent()
+		f.fresh = !s.confirmed && p.o.Now()-s.at < freshLimit
+	}
+	return f
+}
+
+// refresh brings everything that follows from the state up to date: the state as
+// shown, the carrier of the device, and the time of the next rekey. It runs after
+// each event.
+func (p *Peer) refresh() {
+	p.planExchange()
+	f := p.facts()
+	p.transition(stateOf(f), f)
+	p.setCarrier(f.keyed)
+}
+
+// transition is the only writer of the state.
+func (p *Peer) transition(to ctl.State, f facts) {
+	from := p.view.state
+	if from == to {
+		return
+	}
+	p.view.state, p.view.since = to, time.Now()
+	switch {
+	case to == ctl.StateUp:
+		p.failed("")
+	case to == ctl.StateDegraded && f.session:
+		p.failed("no data arrives from " + p.tunnel.Remote().String() + " over UDP")
+	}
+	if quiet(from, to) {
+		p.log.Debug("state changed", "from", string(from), "to", string(to))
+		return
+	}
+	p.log.Info("state changed", "from", string(from), "to", string(to), "reason", p.view.lastError)
+	p.wait.state(to)
+}
+
+// quiet tells the changes that every rekey brings: nothing an operator would
+// expect to read.
+func quiet(from, to ctl.State) bool {
+	return from == ctl.StateUp && to == ctl.StateRekeying || from == ctl.StateRekeying && to == ctl.StateUp
+}
+
+// setCarrier shows on the device whether there is a peer behind it.
+func (p *Peer) setCarrier(up bool) {
+	if p.tunnel == nil || p.view.carrier == up {
+		return
+	}
+	if err := p.tunnel.SetCarrier(up); err != nil {
+		p.log.Warn("carrier not set", "iface", p.cfg.Interface, "err", err)
+	}
+	p.view.carrier = up
+}
+
+// failed notes what went wrong, for status.
+func (p *Peer) failed(text string) { p.view.lastError = text }

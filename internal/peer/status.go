@@ -1,0 +1,105 @@
+package peer
+
+import (
+	"context"
+	"time"
+
+	"tund/internal/ctl"
+	"tund/internal/pipe"
+)
+
+// statsLimit is how long status waits for the child's counters before it shows the
+// last ones.
+const statsLimit = 500 * time.Millisecond
+
+// view is what status shows beside the child's counters.
+type view struct {
+	state      ctl.State
+	since      time.Time
+	lastError  string
+	carrier    bool
+	deviceGone bool // the child has found its device deleted
+}
+
+func (v view) describe() string {
+	if v.lastError == "" {
+		return string(v.state)
+	}
+	return string(v.state) + ": " + v.lastError
+}
+
+// Status describes the peer.
+func (p *Peer) Status(ctx context.Context) (ctl.PeerStatus, error) {
+	var answer <-chan pipe.Stats
+	var status ctl.PeerStatus
+	err := p.do(ctx, func(context.Context) {
+		p.refresh()
+		status = p.status()
+		p.child.seq++
+		if p.send(pipe.GetStats{Seq: p.child.seq}) == nil {
+			answer = p.wait.counters.add(p.child.seq)
+		}
+		count(&status, p.child.stats)
+	})
+	if err != nil || answer == nil {
+		return status, err
+	}
+	limit := time.NewTimer(statsLimit)
+	defer limit.Stop()
+	select {
+	case s := <-answer:
+		count(&status, s)
+	case <-limit.C:
+	case <-ctx.Done():
+	}
+	return status, nil
+}
+
+// status is what the parent knows by itself.
+func (p *Peer) status() ctl.PeerStatus {
+	s := ctl.PeerStatus{
+		Name:      p.Name(),
+		State:     p.view.state,
+		Interface: p.cfg.Interface,
+		Mode:      p.cfg.Mode,
+		ChildPID:  p.child.pid,
+		MTU:       p.mtu(p.remote()),
+		Engine:    engine,
+		Offload:   []string{},
+		Since:     p.view.since,
+		Restarts:  p.child.restarts,
+		LastError: p.view.lastError,
+	}
+	if p.tunnel != nil && p.tunnel.Remote().IsValid() {
+		s.Endpoint = p.tunnel.Remote().String()
+	}
+	if k := p.ring.sending(); k != nil {
+		s.Transport = "udp"
+		s.Epoch, s.IVGeneration = uint32(k.epoch), uint32(k.id.Generation)
+		s.EpochAgeS = int64((p.o.Now() - k.born) / time.Second)
+		s.AEAD = k.aead.String()
+	}
+	return s
+}
+
+// count fills in the child's counters.
+func count(s *ctl.PeerStatus, c pipe.Stats) {
+	s.RxBytes, s.TxBytes, s.RxPackets, s.TxPackets = c.RxBytes, c.TxBytes, c.RxPackets, c.TxPackets
+	s.Drops = ctl.Drops{
+		Auth: c.Drops.Auth, Replay: c.Drops.Replay, Malformed: c.Drops.Malformed,
+		Unknown: c.Drops.Unknown, Queue: c.Drops.Queue, Source: c.Drops.Source,
+		Device: c.Drops.Device, Send: c.Drops.Send, NoKey: c.Drops.NoKey,
+	}
+	s.Lost = c.Missing
+	if sent := c.Received + c.Missing; sent > 0 {
+		loss := float64(c.Missing) / float64(sent)
+		s.Loss = &loss
+	}
+	if c.RTT > 0 {
+		ms := float64(c.RTT) / float64(time.Millisecond)
+		s.RTTms = &ms
+	}
+}
+
+// engine names the implementation of the AEADs in the child.
+const engine = "go"
