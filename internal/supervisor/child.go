@@ -1,0 +1,317 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+
+	"tund/internal/pipe"
+)
+
+// A phase is where in its life a child is; the picture is in the package's comment.
+type phase uint8
+
+const (
+	starting phase = iota
+	configuring
+	running
+	ending
+)
+
+// ownSeq marks the heartbeats among requests for statistics.
+const ownSeq = 1 << 63
+
+// A child is one incarnation. Its run goroutine owns all but the channels.
+type child struct {
+	s      *Supervisor
+	number uint64
+	cmd    *exec.Cmd
+	in     *os.File // the pipe's end to write to the child
+	out    *os.File // and the other's to read from it
+	conn   *pipe.Conn
+
+	queue    chan pipe.Message // to the writer
+	received chan pipe.Message // from the reader, which closes it
+	exited   chan error        // what Wait returned; room for it
+	broken   chan error        // why the child must be killed; room for one
+	done     chan struct{}     // closed when run returns: ends reader and writer
+
+	watch watch
+}
+
+// watch is the run goroutine's view of the child.
+type watch struct {
+	phase     phase
+	inbox     <-chan pipe.Message // received, or nil once that has ended
+	timer     *time.Timer         // what it means depends on the phase
+	configure pipe.Configure
+	beats     uint64
+	waiting   bool   // for the answer to the last heartbeat
+	fatal     string // the child's last words
+	cause     error  // why it was killed
+}
+
+// run looks after the child until it is gone, and says why it went.
+func (c *child) run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(c.read)
+	wg.Go(c.write)
+	wg.Go(func() { c.exited <- c.cmd.Wait() }) // ends with the child
+	defer wg.Wait()
+	defer c.close()
+	c.watch.inbox = c.received
+	c.watch.timer = time.NewTimer(c.s.limits.hello)
+	defer c.watch.timer.Stop()
+	_ = c.enqueue(pipe.Hello{Version: pipe.Version, PID: uint32(os.Getpid())}) // the queue is empty
+	for {
+		select {
+		case m, ok := <-c.watch.inbox:
+			c.onMessage(ctx, m, ok)
+		case err := <-c.broken:
+			c.kill(err)
+		case <-c.watch.timer.C:
+			c.onTimer()
+		case err := <-c.exited:
+			return c.reason(ctx, err)
+		case <-ctx.Done():
+			c.stop()
+			return nil
+		}
+	}
+}
+
+// close ends reader and writer, whose pipes have no other end any more.
+func (c *child) close() {
+	close(c.done)
+	_, _ = c.in.Close(), c.out.Close()
+}
+
+// read ends when the pipe does, or with done.
+func (c *child) read() {
+	defer close(c.received)
+	for {
+		m, err := c.conn.Receive()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				c.fail(fmt.Errorf("read from child: %w", err))
+			}
+			return
+		}
+		select {
+		case c.received <- m:
+		case <-c.done:
+			return
+		}
+	}
+}
+
+// write ends when the pipe is broken, or with done.
+func (c *child) write() {
+	for {
+		select {
+		case m := <-c.queue:
+			err := c.conn.Send(m)
+			if errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed) {
+				return // it is dead, or its heartbeat will be missed
+			}
+			if err != nil {
+				c.fail(fmt.Errorf("write to child: %w", err))
+				return
+			}
+		case <-c.done:
+			return
+		}
+	}
+}
+
+// fail asks the run goroutine to kill the child. The first reason counts.
+func (c *child) fail(err error) {
+	select {
+	case c.broken <- err:
+	default:
+	}
+}
+
+// enqueue never blocks. It is safe for concurrent use.
+func (c *child) enqueue(m pipe.Message) error {
+	select {
+	case c.queue <- m:
+		return nil
+	default:
+		c.fail(ErrHung)
+		return ErrHung
+	}
+}
+
+// onMessage takes what the reader has got; not ok means that the pipe has ended.
+func (c *child) onMessage(ctx context.Context, m pipe.Message, ok bool) {
+	if !ok {
+		c.watch.inbox = nil
+		if c.watch.phase != ending {
+			c.watch.phase = ending
+			c.watch.timer.Reset(c.s.limits.grace)
+		}
+		return
+	}
+	switch c.watch.phase {
+	case starting:
+		c.onHello(m)
+	case configuring:
+		c.onConfigured(ctx, m)
+	case running:
+		c.onReceived(ctx, m)
+	case ending:
+		c.note(m)
+	}
+}
+
+func (c *child) onHello(m pipe.Message) {
+	hello, ok := m.(pipe.Hello)
+	switch {
+	case !ok:
+		c.kill(fmt.Errorf("message of type %d before hello", m.Type()))
+	case hello.Version != pipe.Version:
+		c.kill(fmt.Errorf("speaks version %d, not %d", hello.Version, pipe.Version))
+	default:
+		c.watch.phase = configuring
+		c.watch.configure = c.s.o.Configure()
+		_ = c.enqueue(c.watch.configure)
+	}
+}
+
+func (c *child) onConfigured(ctx context.Context, m pipe.Message) {
+	c.note(m)
+	configured, ok := m.(pipe.Configured)
+	if !ok {
+		return
+	}
+	if configured.Seq != c.watch.configure.Seq {
+		c.kill(fmt.Errorf("answered configuration %d, not %d", configured.Seq, c.watch.configure.Seq))
+		return
+	}
+	c.watch.phase = running
+	c.watch.timer.Reset(c.s.o.Heartbeat)
+	c.s.setCurrent(c)
+	c.s.o.Log.Info("child started", "child", c.number, "pid", c.cmd.Process.Pid)
+	c.emit(ctx, Started{})
+}
+
+func (c *child) onReceived(ctx context.Context, m pipe.Message) {
+	c.note(m)
+	if stats, ok := m.(pipe.Stats); ok && stats.Seq == ownSeq|c.watch.beats && c.watch.waiting {
+		c.watch.waiting = false
+		c.watch.timer.Reset(c.s.o.Heartbeat)
+	}
+	c.emit(ctx, Received{Message: m})
+}
+
+// note remembers last words.
+func (c *child) note(m pipe.Message) {
+	if fatal, ok := m.(pipe.Fatal); ok {
+		c.watch.fatal = fatal.Reason
+	}
+}
+
+// emit passes an event on. Time that the owner takes for it is not held against the child, whose
+// answer may lie unread meanwhile.
+func (c *child) emit(ctx context.Context, b Body) {
+	began := time.Now()
+	c.s.emit(ctx, Event{Child: c.number, PID: c.cmd.Process.Pid, Body: b})
+	if c.watch.waiting && time.Since(began) > c.s.limits.answer/10 {
+		c.watch.timer.Reset(c.s.limits.answer)
+	}
+}
+
+// onTimer is called when the child has had its time, or when a heartbeat is due.
+func (c *child) onTimer() {
+	switch {
+	case c.watch.phase == starting:
+		c.kill(fmt.Errorf("no hello within %s", c.s.limits.hello))
+	case c.watch.phase == configuring:
+		c.kill(fmt.Errorf("not configured within %s", c.s.limits.hello))
+	case c.watch.phase == ending:
+		c.kill(fmt.Errorf("closed its pipe and did not exit within %s", c.s.limits.grace))
+	case c.watch.waiting:
+		c.kill(fmt.Errorf("no answer to a heartbeat within %s", c.s.limits.answer))
+	default:
+		c.watch.beats++
+		c.watch.waiting = true
+		c.watch.timer.Reset(c.s.limits.answer)
+		_ = c.enqueue(pipe.GetStats{Seq: ownSeq | c.watch.beats}) // if it fails, broken tells
+	}
+}
+
+// kill ends the child at once. Its exit is still to come.
+func (c *child) kill(cause error) {
+	if c.watch.cause == nil {
+		c.watch.cause = cause
+	}
+	c.watch.phase = ending
+	c.watch.timer.Stop()
+	_ = c.cmd.Process.Kill() // fails only if it is gone already
+}
+
+// reason is called after the exit. What the child said before comes first: it may
+// still lie in the pipe.
+func (c *child) reason(ctx context.Context, exit error) error {
+	c.s.setCurrent(nil)
+	_ = c.out.SetReadDeadline(time.Now().Add(c.s.limits.grace)) // nobody else has the other end
+	for c.watch.inbox != nil && ctx.Err() == nil {
+		m, ok := <-c.watch.inbox
+		if !ok {
+			break
+		}
+		c.note(m)
+		if c.watch.phase == running {
+			c.emit(ctx, Received{Message: m})
+		}
+	}
+	switch {
+	case c.watch.fatal != "":
+		return fmt.Errorf("child: %s", c.watch.fatal)
+	case c.watch.cause != nil:
+		return fmt.Errorf("child: killed: %w", c.watch.cause)
+	case exit != nil:
+		return fmt.Errorf("child: %w", exit)
+	default:
+		return errors.New("child: exited without being told to")
+	}
+}
+
+// stop ends the child in order, and returns when it is gone. Nobody hears its messages any more.
+func (c *child) stop() {
+	_ = c.enqueue(pipe.Stop{})
+	if c.gone(c.s.limits.grace) {
+		return
+	}
+	_ = c.cmd.Process.Signal(syscall.SIGTERM)
+	if c.gone(c.s.limits.grace) {
+		return
+	}
+	c.s.o.Log.Warn("child killed because it did not stop", "child", c.number, "pid", c.cmd.Process.Pid)
+	_ = c.cmd.Process.Kill()
+	<-c.exited
+}
+
+// gone waits for the exit. It reads on, since a child may be blocked in writing.
+func (c *child) gone(within time.Duration) bool {
+	c.watch.timer.Reset(within)
+	for {
+		select {
+		case _, ok := <-c.watch.inbox:
+			if !ok {
+				c.watch.inbox = nil
+			}
+		case <-c.exited:
+			return true
+		case <-c.watch.timer.C:
+			return false
+		}
+	}
+}

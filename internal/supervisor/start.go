@@ -1,0 +1,70 @@
+package supervisor
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+
+	"tund/internal/pipe"
+)
+
+// queueSize is how many messages may wait for a child. One that reads never has more than a few.
+const queueSize = 256
+
+// start starts the process of one child and makes, but does not start, what looks after it.
+func (s *Supervisor) start(number uint64) (*child, error) {
+	fromParent, toChild, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("make pipe: %w", err)
+	}
+	fromChild, toParent, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("make pipe: %w", err), fromParent.Close(), toChild.Close())
+	}
+	cmd := s.o.Command(s.o.Name)
+	device, socket := s.files()
+	cmd.ExtraFiles = []*os.File{fromParent, toParent, device, socket} // from descriptor pipe.FDIn on
+	cmd.Dir = "/"
+	cmd.Env = environment(os.LookupEnv)
+	if cmd.Stderr == nil {
+		cmd.Stderr = os.Stderr
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's ^C is the parent's business
+	err = errors.Join(cmd.Start(), fromParent.Close(), toParent.Close())
+	if err != nil {
+		return nil, errors.Join(err, toChild.Close(), fromChild.Close())
+	}
+	return &child{
+		s:        s,
+		number:   number,
+		cmd:      cmd,
+		in:       toChild,
+		out:      fromChild,
+		conn:     pipe.NewConn(fromChild, toChild, pipe.Parent),
+		queue:    make(chan pipe.Message, queueSize),
+		received: make(chan pipe.Message),
+		exited:   make(chan error, 1),
+		broken:   make(chan error, 1),
+		done:     make(chan struct{}),
+	}, nil
+}
+
+// environment is all that a child gets: what its logs look like, and how its
+// runtime behaves. Among others, NOTIFY_SOCKET, WATCHDOG_* and LISTEN_* are the parent's.
+func environment(lookup func(string) (string, bool)) []string {
+	env := []string{
+		// Hardly anything is allocated, so garbage is collected only near a limit. That
+		// also keeps the runtime from opening descriptors; see package sandbox.
+		"GOGC=off",
+		"GOMEMLIMIT=16MiB",
+		"GOMAXPROCS=2",                // one for each direction
+		"GODEBUG=containermaxprocs=0", // or the runtime keeps a cgroup's files open
+	}
+	for _, name := range []string{"GOTRACEBACK", "TZ"} {
+		if value, ok := lookup(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
+}

@@ -1,0 +1,170 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"sync"
+	"time"
+
+	"tund/internal/pipe"
+	"tund/internal/sandbox"
+)
+
+var (
+	// ErrGone is returned by Send for a child that is not running, or no longer.
+	ErrGone = errors.New("child is gone")
+	// ErrHung is returned by Send when the child has not read its messages for so
+	// long that no more fit. It is killed.
+	ErrHung = errors.New("child does not read its messages")
+)
+
+// Options are what a Supervisor needs. Log, Name, Configure and Events are required.
+type Options struct {
+	Log    *slog.Logger
+	Name   string   // the peer's, seen in the process list
+	Device *os.File // inherited by each child; they stay the owner's
+	Socket *os.File
+
+	// Command makes the command of one child; nil stands for DefaultCommand.
+	Command func(name string) *exec.Cmd
+	// Configure gives the first Configure of each child. It is called by Run.
+	Configure func() pipe.Configure
+	// Heartbeat is the time between heartbeats: 0 stands for 10 s.
+	Heartbeat time.Duration
+	// Events receives what happens, in order. Run waits until each is taken.
+	Events chan<- Event
+}
+
+// limits are the times after which a child counts as hung.
+type limits struct {
+	hello  time.Duration // from start to Configured
+	answer time.Duration // to a heartbeat
+	grace  time.Duration // to end after Stop, after SIGTERM, or after it closed its pipe
+}
+
+var defaultLimits = limits{hello: 5 * time.Second, answer: 10 * time.Second, grace: 2 * time.Second}
+
+const defaultHeartbeat = 10 * time.Second
+
+// A Supervisor runs one peer's child at a time. Send and SetFiles are safe for concurrent
+// use with Run.
+type Supervisor struct {
+	o      Options
+	limits limits
+
+	mu      sync.Mutex // guards what follows
+	device  *os.File
+	socket  *os.File
+	current *child // takes messages; nil unless one is running
+}
+
+// New returns a Supervisor, which has not started anything yet.
+func New(o Options) *Supervisor {
+	if o.Command == nil {
+		o.Command = DefaultCommand
+	}
+	if o.Heartbeat <= 0 {
+		o.Heartbeat = defaultHeartbeat
+	}
+	return &Supervisor{o: o, limits: defaultLimits, device: o.Device, socket: o.Socket}
+}
+
+// DefaultCommand is the running program itself in the role of a child. The link in /proc
+// stands for the file that runs, even where a package manager has put another in its place.
+func DefaultCommand(name string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args = []string{"tund", sandbox.RoleStart, name}
+	return cmd
+}
+
+// Run starts a child, and the next one whenever it ends, until ctx is done. Then it stops
+// the child in order (message Stop, 2 s, SIGTERM, 2 s, SIGKILL) and returns nil when it is gone.
+func (s *Supervisor) Run(ctx context.Context) error {
+	backoff := time.Duration(0)
+	for number := uint64(1); ; number++ {
+		began := time.Now()
+		pid, err := s.runChild(ctx, number)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if time.Since(began) >= healthy {
+			backoff = 0
+		}
+		delay := jitter(backoff)
+		backoff = nextBackoff(backoff)
+		s.o.Log.Warn("child exited", "child", number, "pid", pid, "err", err, "restart_in", delay)
+		s.emit(ctx, Event{Child: number, PID: pid, Body: Exited{Err: err, RestartIn: delay}})
+		if !sleep(ctx, delay) {
+			return nil
+		}
+	}
+}
+
+// runChild runs one child from its start until it is gone.
+func (s *Supervisor) runChild(ctx context.Context, number uint64) (pid int, err error) {
+	c, err := s.start(number)
+	if err != nil {
+		return 0, fmt.Errorf("start child: %w", err)
+	}
+	defer s.setCurrent(nil)
+	return c.cmd.Process.Pid, c.run(ctx)
+}
+
+// Send queues a message for the given child. It never blocks. That it returns nil does not mean
+// that the message will arrive: an Exited event may come instead.
+func (s *Supervisor) Send(number uint64, m pipe.Message) error {
+	s.mu.Lock()
+	c := s.current
+	s.mu.Unlock()
+	if c == nil || c.number != number {
+		return fmt.Errorf("send to child %d: %w", number, ErrGone)
+	}
+	if err := c.enqueue(m); err != nil {
+		return fmt.Errorf("send to child %d: %w", number, err)
+	}
+	return nil
+}
+
+// SetFiles sets what the next child inherits. The files given before may be closed after the
+// Exited event of the last child that has them.
+func (s *Supervisor) SetFiles(device, socket *os.File) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.device, s.socket = device, socket
+}
+
+func (s *Supervisor) files() (device, socket *os.File) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.device, s.socket
+}
+
+func (s *Supervisor) setCurrent(c *child) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current = c
+}
+
+// emit waits until the owner takes the event, or ctx is done.
+func (s *Supervisor) emit(ctx context.Context, e Event) {
+	select {
+	case s.o.Events <- e:
+	case <-ctx.Done():
+	}
+}
+
+// sleep reports whether d passed before ctx was done.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
