@@ -95,7 +95,7 @@ func (b *builder) claim(d *document, name string) bool {
 // fill reads each field from the table, or its default.
 func fill[T any](d *document, at toml.Key, table, defaults map[string]any, fields []field[T], dst *T, errs *collector) {
 	for _, f := range fields {
-		v := value{doc: d, key: append(at[:len(at):len(at)], f.Name), errs: errs}
+		v := value{doc: d, key: append(slices.Clip(at), f.Name), errs: errs}
 		var given bool
 		if v.raw, given = table[f.Name]; !given {
 			v.raw = defaults[f.Name]
@@ -191,7 +191,7 @@ func checkField(d *document, key toml.Key, at int, known, elsewhere []string, ot
 func quoted(name string) string {
 	const longest = 64
 	if len(name) > longest {
-		name = name[:longest]
+		name = name[:longest] + "..."
 	}
 	return strconv.Quote(name)
 }

@@ -43,24 +43,24 @@ func (d Difference) Changed() bool {
 // Diff compares two configurations as [Load] returned them. A key file counts as
 // changed when its path or its content has changed; Identity looks at the content
 // alone, so that a key that only moved costs no session.
-func Diff(old, new *Config) Difference {
-	d := Difference{Identity: !old.Node.PrivateKey.Equal(&new.Node.PrivateKey)}
+func Diff(old, next *Config) Difference {
+	d := Difference{Identity: !old.Node.PrivateKey.Equal(&next.Node.PrivateKey)}
 	for _, f := range nodeFields {
-		if f.get(&old.Node) != f.get(&new.Node) || f.Name == "private_key_file" && d.Identity {
+		if f.get(&old.Node) != f.get(&next.Node) || f.Name == "private_key_file" && d.Identity {
 			d.Node = append(d.Node, f.Name)
 			d.Listen = d.Listen || f.Class == Listen
 		}
 	}
-	for i, j := 0, 0; i < len(old.Peers) || j < len(new.Peers); {
-		switch order := compareNames(old.Peers, i, new.Peers, j); {
+	for i, j := 0, 0; i < len(old.Peers) || j < len(next.Peers); {
+		switch order := compareNames(old.Peers, i, next.Peers, j); {
 		case order < 0:
 			d.Peers = append(d.Peers, Change{Name: old.Peers[i].Name, Action: ActionRemoved})
 			i++
 		case order > 0:
-			d.Peers = append(d.Peers, Change{Name: new.Peers[j].Name, Action: ActionAdded})
+			d.Peers = append(d.Peers, Change{Name: next.Peers[j].Name, Action: ActionAdded})
 			j++
 		default:
-			d.Peers = append(d.Peers, diffPeer(&old.Peers[i], &new.Peers[j]))
+			d.Peers = append(d.Peers, diffPeer(&old.Peers[i], &next.Peers[j]))
 			i++
 			j++
 		}
@@ -79,10 +79,10 @@ func compareNames(a []Peer, i int, b []Peer, j int) int {
 	return strings.Compare(a[i].Name, b[j].Name)
 }
 
-func diffPeer(old, new *Peer) Change {
-	change := Change{Name: new.Name, Action: ActionUnchanged}
+func diffPeer(old, next *Peer) Change {
+	change := Change{Name: next.Name, Action: ActionUnchanged}
 	for _, f := range peerFields {
-		if f.get(old) == f.get(new) && (f.Name != "preshared_key_file" || equalSecrets(old.PresharedKey, new.PresharedKey)) {
+		if f.get(old) == f.get(next) && (f.Name != "preshared_key_file" || equalSecrets(old.PresharedKey, next.PresharedKey)) {
 			continue
 		}
 		change.Keys = append(change.Keys, f.Name)

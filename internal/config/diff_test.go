@@ -41,9 +41,9 @@ func TestEachChangedKeyIsReportedWithTheActionOfItsClass(t *testing.T) {
 		t.Run(k.Name, func(t *testing.T) {
 			action := map[config.Class]config.Action{config.Live: config.ActionLive, config.Child: config.ActionChild}[k.Class]
 			old := parsePeer(t, needs[k.Name])
-			new := parsePeer(t, needs[k.Name]+k.Name+" = "+otherValue[k.Name]+"\n")
+			next := parsePeer(t, needs[k.Name]+k.Name+" = "+otherValue[k.Name]+"\n")
 			want := config.Difference{Peers: []config.Change{{Name: "alpha", Action: action, Keys: []string{k.Name}}}}
-			for _, got := range []config.Difference{config.Diff(old, new), config.Diff(new, old)} {
+			for _, got := range []config.Difference{config.Diff(old, next), config.Diff(next, old)} {
 				if !reflect.DeepEqual(got, want) {
 					t.Errorf("got %+v, want %+v", got, want)
 				}
@@ -85,8 +85,8 @@ func TestOneKeyOfClassChildOutweighsLiveOnes(t *testing.T) {
 }
 
 func TestEqualConfigurationsDoNotDiffer(t *testing.T) {
-	old, new := mustParse(t, manyPeers(3)), mustParse(t, manyPeers(3))
-	d := config.Diff(old, new)
+	old, next := mustParse(t, manyPeers(3)), mustParse(t, manyPeers(3))
+	d := config.Diff(old, next)
 	if d.Changed() || len(d.Peers) != 3 {
 		t.Errorf("got %+v", d)
 	}
@@ -103,8 +103,11 @@ func TestPeersAreAddedAndRemovedByName(t *testing.T) {
 	}
 	d := config.Diff(text("b", "c", "e"), text("a", "c", "d"))
 	want := []config.Change{
-		{Name: "a", Action: config.ActionAdded}, {Name: "b", Action: config.ActionRemoved}, {Name: "c", Action: config.ActionUnchanged},
-		{Name: "d", Action: config.ActionAdded}, {Name: "e", Action: config.ActionRemoved},
+		{Name: "a", Action: config.ActionAdded},
+		{Name: "b", Action: config.ActionRemoved},
+		{Name: "c", Action: config.ActionUnchanged},
+		{Name: "d", Action: config.ActionAdded},
+		{Name: "e", Action: config.ActionRemoved},
 	}
 	if !reflect.DeepEqual(d.Peers, want) || !d.Changed() {
 		t.Errorf("got %+v", d.Peers)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/BurntSushi/toml"
 )
@@ -59,8 +60,22 @@ func (c *collector) add(d *document, line int, key toml.Key, format string, args
 		line = d.lines[name]
 	}
 	c.problems = append(c.problems, Problem{
-		File: d.name, Line: line, Key: name, Message: fmt.Sprintf(format, args...),
+		File: d.name, Line: line, Key: printable(name), Message: printable(fmt.Sprintf(format, args...)),
 	})
+}
+
+// printable keeps what a file holds from spreading over the reader's terminal.
+func printable(text string) string {
+	const longest = 1024
+	if len(text) > longest {
+		text = strings.ToValidUTF8(text[:longest], "") + "..."
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return '?'
+		}
+		return r
+	}, text)
 }
 
 // err returns the problems in order, or nil if there is none. The files' order is

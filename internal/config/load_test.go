@@ -208,8 +208,18 @@ func TestKeyFilesThatOthersMayReadAreRefused(t *testing.T) {
 			mode os.FileMode
 			ok   bool
 		}{
-			{0o600, true}, {0o400, true}, {0o640, true}, {0o440, true},
-			{0o644, false}, {0o660, false}, {0o604, false}, {0o700, false}, {0o610, false}, {0o620, false}, {0o602, false}, {0o777, false},
+			{0o600, true},
+			{0o400, true},
+			{0o640, true},
+			{0o440, true},
+			{0o644, false},
+			{0o660, false},
+			{0o604, false},
+			{0o700, false},
+			{0o610, false},
+			{0o620, false},
+			{0o602, false},
+			{0o777, false},
 		} {
 			t.Run(fmt.Sprintf("%s %o", file, c.mode), func(t *testing.T) {
 				s := newSite(t)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -56,7 +57,7 @@ func (l *locator) assignment(table toml.Key) bool {
 	if !ok || !l.accept('=') {
 		return false
 	}
-	full := append(table[:len(table):len(table)], key...)
+	full := append(slices.Clip(table), key...)
 	l.note(full)
 	l.skipSpace()
 	return l.value(full)
