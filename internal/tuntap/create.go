@@ -39,8 +39,8 @@ func createByWater(o Options) error {
 			Name:    o.Name,
 			Persist: true,
 			Permissions: &water.DevicePermissions{
-				Owner: uint(os.Geteuid()), //nolint:gosec // never negative on Linux
-				Group: uint(os.Getegid()), //nolint:gosec // never negative on Linux
+				Owner: uint(os.Geteuid()),
+				Group: uint(os.Getegid()),
 			},
 		},
 	})
@@ -67,7 +67,7 @@ func closeLeaked() {
 }
 
 func inheritable(fd int) bool {
-	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0) //nolint:gosec // descriptors are small
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
 	return err == nil && flags&unix.FD_CLOEXEC == 0
 }
 

@@ -30,7 +30,7 @@ func enterNamespace(t *testing.T) {
 // ip runs the ip program in the test's namespace.
 func ip(t *testing.T, args string) string {
 	t.Helper()
-	out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput() //nolint:noctx // ends by itself
+	out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("ip %s: %v: %s", args, err, out)
 	}

@@ -24,7 +24,7 @@ func open(t *testing.T, o tuntap.Options) *tuntap.Device {
 }
 
 func interfaceExists(name string) bool {
-	return exec.Command("ip", "link", "show", name).Run() == nil //nolint:noctx // ends by itself
+	return exec.Command("ip", "link", "show", name).Run() == nil
 }
 
 func TestOpenMakesADeviceThatEndsWithItsDescriptor(t *testing.T) {
@@ -199,7 +199,7 @@ func TestNoProcessInheritsADescriptorByChance(t *testing.T) {
 					return
 				default:
 				}
-				out, err := exec.Command("ls", "-l", "/proc/self/fd").CombinedOutput() //nolint:noctx // ends by itself
+				out, err := exec.Command("ls", "-l", "/proc/self/fd").CombinedOutput()
 				if err != nil || strings.Contains(string(out), "/dev/net/tun") {
 					inherited.Store(string(out), err)
 				}

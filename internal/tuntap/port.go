@@ -131,7 +131,7 @@ func (p *Port) readv() (int, unix.Errno) {
 }
 
 func (p *Port) readvOnce() (int, unix.Errno) {
-	iov := uintptr(unsafe.Pointer(&p.in.iov[0])) //nolint:gosec // p lives on the heap, which does not move
+	iov := uintptr(unsafe.Pointer(&p.in.iov[0]))
 	const current = ^uintptr(0)                  // offset -1: a stream has none
 	if !p.noFlag {
 		n, _, errno := unix.Syscall6(unix.SYS_PREADV2, uintptr(p.fd), iov, 3, current, current, unix.RWF_NOWAIT)

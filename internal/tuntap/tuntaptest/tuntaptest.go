@@ -127,7 +127,7 @@ func (p *Port) block(stop int) error {
 func pollIn(timeout int, fds ...int) bool {
 	polled := make([]unix.PollFd, 0, len(fds))
 	for _, fd := range fds {
-		polled = append(polled, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}) //nolint:gosec // descriptors are small
+		polled = append(polled, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN})
 	}
 	n, err := unix.Poll(polled, timeout)
 	return err == nil && n > 0

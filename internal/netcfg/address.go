@@ -1,0 +1,211 @@
+package netcfg
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// address is an address as the kernel tells addresses apart: its network is that of
+// the peer on a point-to-point address, else its own. The host bits are kept.
+type address struct {
+	local   netip.Addr
+	network netip.Prefix
+}
+
+// String returns the address as the ip program takes it.
+func (a address) String() string {
+	if a.network.Addr() == a.local {
+		return a.network.String()
+	}
+	return fmt.Sprintf("%s peer %s", a.local, a.network)
+}
+
+func wantedAddresses(s Settings) ([]address, error) {
+	var all []address
+	peer := s.PeerAddress.Unmap()
+	for _, p := range s.Addresses {
+		a := address{local: p.Addr(), network: p}
+		if peer.IsValid() && peer.BitLen() == p.Addr().BitLen() {
+			a.network = peerNetwork(p, peer)
+			peer = netip.Addr{}
+		}
+		all = append(all, a)
+	}
+	if peer.IsValid() {
+		return nil, fmt.Errorf("peer address %s: no address of its family", peer)
+	}
+	return all, nil
+}
+
+func peerNetwork(own netip.Prefix, peer netip.Addr) netip.Prefix {
+	if own.Contains(peer) {
+		return netip.PrefixFrom(peer, own.Bits())
+	}
+	return netip.PrefixFrom(peer, peer.BitLen())
+}
+
+func fromNetlink(n netlink.Addr) address {
+	a := address{network: fromIPNet(n.IPNet)}
+	a.local = a.network.Addr()
+	if n.Peer != nil {
+		a.network = fromIPNet(n.Peer)
+	}
+	return a
+}
+
+func fromIPNet(n *net.IPNet) netip.Prefix {
+	if n == nil {
+		return netip.Prefix{}
+	}
+	addr, _ := netip.AddrFromSlice(n.IP)
+	bits, _ := n.Mask.Size()
+	return netip.PrefixFrom(addr, bits)
+}
+
+func toIPNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// netlink returns a fresh value, as the library writes into it. Without NODAD a TAP's
+// IPv6 address could not be used for a second.
+func (a address) netlink() *netlink.Addr {
+	n := &netlink.Addr{IPNet: toIPNet(netip.PrefixFrom(a.local, a.network.Bits()))}
+	if a.network.Addr() != a.local {
+		n.Peer = toIPNet(a.network)
+	}
+	if a.local.Is6() {
+		n.Flags = unix.IFA_F_NODAD
+	} else {
+		n.Broadcast = net.IPv4zero // none, as the ip program does
+	}
+	return n
+}
+
+func (m *Manager) addresses(link netlink.Link) ([]netlink.Addr, error) {
+	all, err := list(func() ([]netlink.Addr, error) { return m.lists.AddrList(link, netlink.FAMILY_ALL) })
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	return all, nil
+}
+
+func find(all []netlink.Addr, a address) (netlink.Addr, bool) {
+	i := slices.IndexFunc(all, func(n netlink.Addr) bool { return fromNetlink(n) == a })
+	if i < 0 {
+		return netlink.Addr{}, false
+	}
+	return all[i], true
+}
+
+// addAddresses adds what is missing.
+func (c *change) addAddresses(want []address) error {
+	if len(want) == 0 {
+		return nil
+	}
+	present, err := c.m.addresses(c.link)
+	if err != nil {
+		return err
+	}
+	for _, a := range want {
+		if _, ok := find(present, a); ok {
+			continue
+		}
+		if err := c.addAddress(a, present); err != nil {
+			return fmt.Errorf("add address %s: %w", a, c.explainAddress(a.local, err))
+		}
+	}
+	return nil
+}
+
+// addAddress replaces an address that differs in nothing but its network, if the
+// kernel does not let the two stand side by side.
+func (c *change) addAddress(a address, present []netlink.Addr) error {
+	err := c.m.handle.AddrAdd(c.link, a.netlink())
+	if errors.Is(err, unix.EEXIST) {
+		for _, n := range present {
+			if other := fromNetlink(n); other.local == a.local && other != a {
+				return c.replaceAddress(n, a)
+			}
+		}
+	}
+	return err
+}
+
+func (c *change) replaceAddress(old netlink.Addr, a address) error {
+	return c.withoutLoss(old, []netip.Addr{a.local}, func() error {
+		if err := c.deleteAddress(old); err != nil {
+			return err
+		}
+		return c.m.handle.AddrAdd(c.link, a.netlink())
+	})
+}
+
+// explainAddress turns the kernel's ways to say that there is no IPv6 into words.
+func (c *change) explainAddress(local netip.Addr, err error) error {
+	if !local.Is6() {
+		return err
+	}
+	switch {
+	case errors.Is(err, unix.EACCES):
+		return fmt.Errorf("%w on the interface (sysctl net.ipv6.conf.%s.disable_ipv6)", ErrNoIPv6, c.name)
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EAFNOSUPPORT):
+		return fmt.Errorf("%w in the kernel", ErrNoIPv6)
+	case errors.Is(err, unix.EINVAL) && c.mtu < minimumIPv6MTU:
+		return smallMTU(c.mtu)
+	}
+	return err
+}
+
+// removeAddresses removes what was ours and is wanted no more, secondary addresses
+// first: so none of them is put back only to be removed.
+func (c *change) removeAddresses(was, want []address) error {
+	var doomed []netlink.Addr
+	present, err := c.m.addresses(c.link)
+	if err != nil {
+		return err
+	}
+	for _, n := range present {
+		if a := fromNetlink(n); slices.Contains(was, a) && !slices.Contains(want, a) {
+			doomed = append(doomed, n)
+		}
+	}
+	slices.SortStableFunc(doomed, func(a, b netlink.Addr) int {
+		return b.Flags&unix.IFA_F_SECONDARY - a.Flags&unix.IFA_F_SECONDARY
+	})
+	for _, n := range doomed {
+		if err := c.removeAddress(n); err != nil {
+			return fmt.Errorf("remove address %s: %w", fromNetlink(n), err)
+		}
+	}
+	return nil
+}
+
+func (c *change) removeAddress(n netlink.Addr) error {
+	return c.withoutLoss(n, nil, func() error { return c.deleteAddress(n) })
+}
+
+// deleteAddress is content if somebody else was faster.
+func (c *change) deleteAddress(n netlink.Addr) error {
+	err := c.m.handle.AddrDel(c.link, again(n))
+	if errors.Is(err, unix.EADDRNOTAVAIL) {
+		return nil
+	}
+	return err
+}
+
+// again returns a copy of a listed address that can be given to the kernel.
+func again(n netlink.Addr) *netlink.Addr {
+	n.Flags &^= unix.IFA_F_SECONDARY | unix.IFA_F_PERMANENT | unix.IFA_F_TENTATIVE | unix.IFA_F_DEPRECATED
+	if n.IP.To4() == nil {
+		n.Flags |= unix.IFA_F_NODAD
+	} else if n.Broadcast == nil {
+		n.Broadcast = net.IPv4zero
+	}
+	return &n
+}
