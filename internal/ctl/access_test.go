@@ -79,9 +79,9 @@ func TestAccessDependsOnWhoCalls(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cmd := exec.Command(exe)
-			cmd.Env = []string{roleVariable + "=" + s.path}
+			cmd.Env = []string{roleVariable + "=" + s.path, "GORACE=atexit_sleep_ms=0"}
 			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: test.uid, Gid: test.gid, Groups: test.groups}}
-			got, err := cmd.CombinedOutput()
+			got, err := cmd.Output()
 			if err != nil || string(got) != test.want {
 				t.Errorf("got %q (%v), want %q", got, err, test.want)
 			}

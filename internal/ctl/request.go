@@ -7,30 +7,38 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"time"
 )
 
-const (
-	// maxBody is far above the names of as many peers as a node can have.
-	maxBody = 256 << 10
-	// bodyTimeout is how long a caller may take to send a body.
-	bodyTimeout = 5 * time.Second
-)
+// maxBody is far above the names of as many peers as a node can have.
+const maxBody = 256 << 10
+
+// inTime gives the caller so long to send the body, whatever becomes of the request:
+// net/http reads it to its end before it sends even a refusal, and would wait
+// for ever. The deadline stands until [readBody] has all of it.
+func inTime(timeout time.Duration, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(timeout))
+		next.ServeHTTP(w, r)
+	})
+}
 
 // readBody returns the whole body of a request, within its limits of size and time.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	// Without a deadline again: a read that waits notices when the caller goes away.
-	_ = control.SetReadDeadline(time.Time{})
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
 		return nil, Errorf(CodeTooLarge, "body: more than %d bytes", maxBody)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, Errorf(CodeBadRequest, "body: did not come in time")
 	case err != nil:
 		return nil, Errorf(CodeBadRequest, "body: %v", err)
 	}
+	// Without a deadline again: net/http watches by a read whether the caller is
+	// still there, and takes the end of that for its end.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	return body, nil
 }
 

@@ -12,15 +12,26 @@ import (
 	"time"
 )
 
-const (
-	headerTimeout = 5 * time.Second  // for a caller to send the head of a request
-	idleTimeout   = 60 * time.Second // between two requests on a connection
-	writeTimeout  = 10 * time.Second // for a caller to take a reply
-	maxHeader     = 16 << 10
-	// closeTimeout is how long requests that were just answered may take to be
-	// delivered when the server ends; those still at work are cancelled at once.
-	closeTimeout = 2 * time.Second
-)
+// maxHeader bounds the head of a request.
+const maxHeader = 16 << 10
+
+// patience is how long the server waits for its callers.
+type patience struct {
+	header time.Duration // for the head of a request
+	body   time.Duration // for the rest of it
+	write  time.Duration // for a reply to be taken
+	idle   time.Duration // between two requests on a connection
+	// end is for replies to be taken when the server ends; requests still at work
+	// are cancelled at once.
+	end time.Duration
+}
+
+func defaultPatience() patience {
+	return patience{
+		header: 5 * time.Second, body: 5 * time.Second, write: 10 * time.Second,
+		idle: time.Minute, end: 2 * time.Second,
+	}
+}
 
 // Options is what a Server needs. All but Group and AdminGroup are required.
 type Options struct {
@@ -34,8 +45,9 @@ type Options struct {
 
 // Server answers requests on the control socket.
 type Server struct {
-	options Options
-	socket  *limitedListener
+	options  Options
+	patience patience
+	socket   *limitedListener
 
 	mu      sync.Mutex
 	closed  bool           // no request may begin
@@ -57,7 +69,7 @@ func Listen(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{options: o, socket: newLimitedListener(socket)}, nil
+	return &Server{options: o, patience: defaultPatience(), socket: newLimitedListener(socket)}, nil
 }
 
 // Close removes the socket of a server that is not run.
@@ -84,9 +96,9 @@ func (s *Server) Run(ctx context.Context) error {
 
 func (s *Server) newHTTP(ctx context.Context) *http.Server {
 	return &http.Server{
-		Handler:           s.newMux(),
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       idleTimeout,
+		Handler:           inTime(s.patience.body, s.newMux()),
+		ReadHeaderTimeout: s.patience.header,
+		IdleTimeout:       s.patience.idle,
 		MaxHeaderBytes:    maxHeader,
 		// OPTIONS * is no request of ours either.
 		DisableGeneralOptionsHandler: true,
@@ -100,7 +112,7 @@ func (s *Server) newHTTP(ctx context.Context) *http.Server {
 
 // finish ends the HTTP server and waits for every request at work.
 func (s *Server) finish(server *http.Server) {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), s.patience.end)
 	defer cancel()
 	if err := server.Shutdown(ctx); err != nil {
 		_ = server.Close()
@@ -127,7 +139,7 @@ func (s *Server) newMux() *http.ServeMux {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { s.dispatch(w, r, methods) })
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, Errorf(CodeNotFound, "no request %s %s", r.Method, r.URL.Path))
+		s.writeError(w, Errorf(CodeNotFound, "no request %s %s", r.Method, r.URL.Path))
 	})
 	return mux
 }
@@ -139,20 +151,20 @@ func (s *Server) dispatch(w http.ResponseWriter, r *http.Request, methods map[st
 		for method := range methods {
 			w.Header().Add("Allow", method)
 		}
-		writeError(w, Errorf(CodeMethod, "method %s is not allowed for %s", r.Method, r.URL.Path))
+		s.writeError(w, Errorf(CodeMethod, "method %s is not allowed for %s", r.Method, r.URL.Path))
 		return
 	}
 	if !s.begin() {
-		writeError(w, Errorf(CodeStopping, "tund is stopping"))
+		s.writeError(w, Errorf(CodeStopping, "tund is stopping"))
 		return
 	}
 	defer s.serving.Done()
 	answer, err := s.serve(w, r, found)
 	if err != nil {
-		writeError(w, explain(r, err))
+		s.writeError(w, explain(r, err))
 		return
 	}
-	writeReply(w, http.StatusOK, answer)
+	s.writeReply(w, http.StatusOK, answer)
 }
 
 // begin counts a request as at work, unless the server has ended.
@@ -224,18 +236,18 @@ func explain(r *http.Request, err error) *Error {
 	return asError(err)
 }
 
-func writeError(w http.ResponseWriter, err *Error) {
-	writeReply(w, err.Status(), &ErrorReply{Error: err})
+func (s *Server) writeError(w http.ResponseWriter, err *Error) {
+	s.writeReply(w, err.Status(), &ErrorReply{Error: err})
 }
 
 // writeReply sends one object and a line feed, for those who use curl.
-func writeReply(w http.ResponseWriter, status int, answer reply) {
+func (s *Server) writeReply(w http.ResponseWriter, status int, answer reply) {
 	answer.complete()
 	text, err := json.Marshal(answer)
 	if err != nil {
 		panic(fmt.Sprintf("ctl: internal error: reply %T: %v", answer, err))
 	}
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.patience.write))
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = w.Write(append(text, '\n')) // the caller may be gone; nobody else is to be told

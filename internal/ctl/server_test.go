@@ -64,6 +64,10 @@ func serveAt(t *testing.T, path string, b Backend) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
+	server.patience = patience{
+		header: 300 * time.Millisecond, body: 300 * time.Millisecond, write: 300 * time.Millisecond,
+		idle: 300 * time.Millisecond, end: time.Second,
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- server.Run(ctx) }()
@@ -270,6 +274,51 @@ func TestCallersWhoSayNothingDoNotKeepOthersOut(t *testing.T) {
 	}
 	if status, _ := raw(t, s.path, request("GET", "/v1/status", "")); status != http.StatusOK {
 		t.Errorf("status %d", status)
+	}
+}
+
+func TestCallersWhoStopInTheMiddleAreHungUpOn(t *testing.T) {
+	s := serve(t, new(fakeBackend))
+	for name, test := range map[string]struct{ request, answer string }{
+		"nothing":             {"", ""},
+		"a part of the head":  {"POST /v1/reload HT", ""},
+		"a part of the body":  {"POST /v1/peers/beta/down HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{", "HTTP/1.1 400 "},
+		"a body for nobody":   {"POST /v1/nothing HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{", ""},
+		"a body of a PUT":     {"PUT /v1/status HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{", ""},
+		"a request, and then": {request("GET", "/v1/version", ""), "HTTP/1.1 200 "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := net.Dial("unix", s.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer closed(t, conn)
+			_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+			if _, err := io.WriteString(conn, test.request); err != nil {
+				t.Fatal(err)
+			}
+			answer, err := io.ReadAll(conn) // until the server hangs up
+			if errors.Is(err, os.ErrDeadlineExceeded) || !strings.HasPrefix(string(answer), test.answer) {
+				t.Errorf("answer %q, %v", answer, err)
+			}
+		})
+	}
+}
+
+func TestACallerWhoTakesNoReplyIsHungUpOn(t *testing.T) {
+	s := serve(t, new(fakeBackend))
+	conn, err := net.Dial("unix", s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closed(t, conn)
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	ask := request("GET", "/v1/status", "")
+	for err == nil { // until the replies fill the socket, and then the requests
+		_, err = io.WriteString(conn, ask)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the server still waits")
 	}
 }
 
