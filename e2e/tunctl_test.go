@@ -248,6 +248,6 @@ func TestForeignSourcesAreDroppedAndCounted(t *testing.T) {
 	// The list is live.
 	p.BetaTable.Unset("alpha", "allowed_ips")
 	p.Beta.Configure(p.BetaTable)
-	wantReload(t, p.Beta, "applied", "alpha", "live")
+	wantReload(t, p.Beta, "alpha", "live")
 	wantPing(t, p.Alpha, lab.BetaInner4, "-I", "10.99.0.1")
 }

@@ -19,9 +19,10 @@ const (
 	etherTypeIPv4  = 0x0800
 	etherTypeIPv6  = 0x86dd
 
-	// HeaderSize and TagSize are those of the data channel: type and flags, index,
-	// packet number; authentication tag.
-	HeaderSize, TagSize = 12, 16
+	// HeaderSize is that of a data datagram: type and flags, index, packet number.
+	HeaderSize = 12
+	// TagSize is that of the authentication tag at its end.
+	TagSize = 16
 )
 
 // Segment is one UDP datagram, or one TCP segment with content, seen on a wire.
@@ -75,7 +76,7 @@ func (n *Node) Capture(device string) *Capture {
 	go func() { // ends after Stop, within the receive timeout
 		c.done <- c.read()
 	}()
-	n.lab.tb.Cleanup(func() { c.halt() })
+	n.lab.tb.Cleanup(func() { _ = c.halt() })
 	return c
 }
 

@@ -99,8 +99,10 @@ type PairOptions struct {
 
 // The inner addresses of a pair.
 const (
-	AlphaInner4, BetaInner4 = "10.77.0.1", "10.77.0.2"
-	AlphaInner6, BetaInner6 = "fd77::1", "fd77::2"
+	AlphaInner4 = "10.77.0.1"
+	AlphaInner6 = "fd77::1"
+	BetaInner4  = "10.77.0.2"
+	BetaInner6  = "fd77::2"
 )
 
 // NewPair makes the nodes, the link and the configurations of a pair, and starts nothing.

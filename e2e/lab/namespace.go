@@ -111,19 +111,25 @@ func (n *Node) Index(device string) int {
 }
 
 // Do runs f on a thread inside the node's namespace. Sockets that f opens stay there
-// and can be used from anywhere afterwards. The thread ends with f.
+// and can be used from anywhere afterwards.
 func (n *Node) Do(f func() error) error {
-	done := make(chan error, 1) // one result; nobody may be waiting after a Goexit
-	go func() {
-		// Never unlocked: the runtime then ends the thread with this goroutine.
-		runtime.LockOSThread()
-		if err := enter(n.Namespace); err != nil {
-			done <- fmt.Errorf("enter namespace of %s: %w", n.Name, err)
-			return
+	runtime.LockOSThread()
+	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("leave for %s: %w", n.Name, err)
+	}
+	defer func() {
+		// A thread that does not find home stays locked, and ends with its goroutine.
+		if unix.Setns(home, unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
 		}
-		done <- f()
+		_ = unix.Close(home)
 	}()
-	return <-done
+	if err := enter(n.Namespace); err != nil {
+		return fmt.Errorf("enter namespace of %s: %w", n.Name, err)
+	}
+	return f()
 }
 
 // enter moves the calling thread into a named network namespace.

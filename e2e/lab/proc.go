@@ -9,7 +9,8 @@ import (
 	"syscall"
 )
 
-// processesIn returns the ids of all processes whose network is the named namespace.
+// processesIn returns the ids of all processes whose network is the named namespace,
+// but for this one, of which a thread may be there for a moment.
 func processesIn(namespace string) []int {
 	want, err := os.Stat(filepath.Join(namespaceDir, namespace))
 	if err != nil {
@@ -18,7 +19,7 @@ func processesIn(namespace string) []int {
 	var pids []int
 	for _, pid := range processes() {
 		got, err := os.Stat("/proc/" + strconv.Itoa(pid) + "/ns/net")
-		if err == nil && os.SameFile(want, got) {
+		if err == nil && os.SameFile(want, got) && pid != os.Getpid() {
 			pids = append(pids, pid)
 		}
 	}

@@ -1,0 +1,42 @@
+# Build, test and show tund. Everything goes to bin/; nothing is installed but, where
+# missing, the Debian packages and the linter that scripts/install-needs lists.
+
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  := -ldflags "-X main.version=$(VERSION)"
+PACKAGES := ./internal/... ./cmd/... ./docs/...
+FUZZTIME := 3s
+
+.PHONY: build demo test lint race e2e fuzz install-needs clean
+
+build: ## the programs, in bin/
+	CGO_ENABLED=0 go build -trimpath $(LDFLAGS) -o bin/ ./cmd/tund ./cmd/tunctl
+
+demo: build ## two hosts, a tunnel, and everything it can do (root)
+	scripts/install-needs tools
+	go run ./e2e/demo -programs bin
+
+test: install-needs lint race e2e fuzz ## everything; what CI runs (root)
+
+lint: ## format, vet, linters
+	test -z "$$(gofmt -l cmd docs e2e internal | tee /dev/stderr)"
+	go vet ./...
+	scripts/install-needs lint
+	bin/golangci-lint run ./...
+
+race: ## unit tests, with the floor plan, under the race detector
+	go test -race $(PACKAGES)
+
+e2e: ## whole daemons in network namespaces (root)
+	go test -timeout 15m -parallel 4 ./e2e/...
+
+fuzz: ## every fuzz target for FUZZTIME
+	go test -list '^Fuzz' $(PACKAGES) | awk '/^Fuzz/ { f[++n] = $$1 } /^ok/ { while (n) print $$2, f[n--] }' | \
+	while read -r package target; do \
+		go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$package" || exit 1; \
+	done
+
+install-needs: ## what tests and demonstration need and this machine lacks
+	scripts/install-needs tools lint
+
+clean: ## everything that was built
+	rm -rf bin

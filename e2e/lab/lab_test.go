@@ -1,0 +1,176 @@
+package lab_test
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"tund/e2e/lab"
+)
+
+// Two hosts with nothing but a link: what a lab measures must be true before anything
+// is measured with it.
+//
+//	left ── 10.9.1.1, fd09:0:0:1::1 ── 10.9.1.2, fd09:0:0:1::2 ── right
+func twoHosts(t *testing.T) (l *lab.Lab, left, right *lab.Node, link *lab.Link) {
+	t.Helper()
+	if missing := lab.Need(); missing != "" {
+		t.Skip(missing)
+	}
+	l = lab.New(t, lab.Binaries{})
+	left, right = l.Node("left"), l.Node("right")
+	return l, left, right, l.Link(left, right, 1500)
+}
+
+func TestPingCountsWhatIsLost(t *testing.T) {
+	t.Parallel()
+	_, left, right, link := twoHosts(t)
+	for _, version := range []int{4, 6} {
+		if r := left.Ping(link.Addr(right, version).String(), 3); r.Sent != 3 || r.Lost != 0 {
+			t.Errorf("IPv%d: %v", version, r)
+		}
+	}
+	ping := left.StartPing(link.Addr(right, 4).String())
+	restore := right.Isolate(link)
+	time.Sleep(500 * time.Millisecond)
+	restore()
+	before := ping.Replies()
+	lab.Until(t, 5*time.Second, "answers", func() bool { return ping.Replies() > before+10 })
+	r := ping.Stop()
+	if r.Lost < 20 || r.Lost > 80 || r.LongestGap < 450*time.Millisecond || r.LongestGap > 800*time.Millisecond {
+		t.Errorf("half a second of loss: %v", r)
+	}
+	ping = left.StartPing(link.Addr(right, 6).String())
+	time.Sleep(300 * time.Millisecond)
+	if r := ping.Stop(); r.Lost != 0 || r.Received < 10 {
+		t.Errorf("no loss: %v", r)
+	}
+}
+
+func TestSendVerifiesWhatItMoves(t *testing.T) {
+	t.Parallel()
+	_, left, right, link := twoHosts(t)
+	moved, err := left.Send(t.Context(), right, link.Addr(right, 4), 5_000_001)
+	if err != nil || moved.ReadBytes != 5_000_001 || moved.SentHash != moved.ReadHash {
+		t.Errorf("%+v, %v", moved, err)
+	}
+	moved.ReadHash[0]++
+	if moved.Check() == nil {
+		t.Error("another hash was accepted")
+	}
+}
+
+func TestConversationGoesOnAfterSilence(t *testing.T) {
+	t.Parallel()
+	_, left, right, link := twoHosts(t)
+	conversation := left.Converse(right, link.Addr(right, 6))
+	restore := right.Drop("tcp dport 1-65535")
+	if err := conversation.Say(300 * time.Millisecond); err == nil {
+		t.Error("heard something in the silence")
+	}
+	restore()
+}
+
+func TestCaptureAndInject(t *testing.T) {
+	t.Parallel()
+	for _, version := range []int{4, 6} {
+		_, left, right, link := twoHosts(t)
+		to := netip.AddrPortFrom(link.Addr(right, version), lab.Port)
+		conn := listenUDP(t, right)
+		capture := left.Capture(link.Interface(left))
+		payload := slices.Repeat([]byte{0x10, 1, 2, 3}, 10)
+		if err := left.SendUDP(to, [][]byte{payload}); err != nil {
+			t.Fatal(err)
+		}
+		receive(t, conn, payload)
+		segments := capture.Stop()
+		at := slices.IndexFunc(segments, lab.Segment.IsData)
+		if at < 0 || segments[at].Dest != to || segments[at].Index() != 0x010203 {
+			t.Fatalf("captured %+v", segments)
+		}
+		left.Inject(link.Interface(left), segments[at:at+1])
+		receive(t, conn, payload)
+		for _, other := range [][]byte{{1}, slices.Repeat([]byte{7}, 1000)} {
+			left.Inject(link.Interface(left), []lab.Segment{segments[at].WithPayload(other)})
+			receive(t, conn, other)
+		}
+	}
+}
+
+// listenUDP opens a socket on a node.
+func listenUDP(t *testing.T, n *lab.Node) *net.UDPConn {
+	t.Helper()
+	var conn *net.UDPConn
+	err := n.Do(func() (err error) {
+		conn, err = net.ListenUDP("udp", &net.UDPAddr{Port: lab.Port})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// receive expects one datagram.
+func receive(t *testing.T, conn *net.UDPConn, want []byte) {
+	t.Helper()
+	if err := conn.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	buffer := make([]byte, 2000)
+	size, err := conn.Read(buffer)
+	if err != nil || !slices.Equal(buffer[:size], want) {
+		t.Fatalf("received %d bytes, %v; want %d", size, err, len(want))
+	}
+}
+
+func TestTaggedFramesAreHeardAsSent(t *testing.T) {
+	t.Parallel()
+	_, left, right, link := twoHosts(t)
+	listener := right.ListenFrames(link.Interface(right))
+	frame := lab.TaggedFrame(100, 500)
+	left.SendFrame(link.Interface(left), frame)
+	if heard, err := listener.Hears(frame, 2*time.Second); !heard || err != nil {
+		t.Errorf("heard %v, %v", heard, err)
+	}
+}
+
+// recorder is a test that may fail without being one.
+type recorder struct {
+	*testing.T
+	errors   []string
+	cleanups []func()
+}
+
+func (r *recorder) Errorf(format string, args ...any) { r.errors = append(r.errors, format) }
+func (r *recorder) Cleanup(f func())                  { r.cleanups = append(r.cleanups, f) }
+
+func TestLabReportsWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	if missing := lab.Need(); missing != "" {
+		t.Skip(missing)
+	}
+	r := &recorder{T: t}
+	n := lab.New(r, lab.Binaries{}).Node("alone")
+	sleeper := n.Command("sleep", "60")
+	if err := sleeper.Start(); err != nil {
+		t.Fatal(err)
+	}
+	n.IP("link", "add", "name", "stray", "type", "bridge")
+	lab.Until(t, 2*time.Second, "the process is there", func() bool { return len(n.Leftovers()) == 2 })
+	for _, f := range slices.Backward(r.cleanups) {
+		f()
+	}
+	_ = sleeper.Wait()
+	if !slices.ContainsFunc(r.errors, func(text string) bool { return strings.Contains(text, "left behind") }) {
+		t.Errorf("errors: %q", r.errors)
+	}
+	if _, err := os.Stat("/run/netns/" + n.Namespace); err == nil {
+		t.Error("the namespace is still there")
+	}
+}
