@@ -24,7 +24,8 @@
 // first os.Open, os.Pipe or socket of package net, and when the scavenger follows a
 // collection of garbage; it keeps the files of a cgroup's CPU limit open unless
 // GODEBUG=containermaxprocs=0. A child's code must therefore use none of them: it waits
-// in poll with a time-out, and reads and writes descriptors that are in blocking mode.
+// in poll, in reads of descriptors in blocking mode, or for an [Alarm], and is
+// stopped by a [Hangup].
 // The supervisor sets the environment accordingly. Nothing breaks where a
 // descriptor of the runtime's appears later, but a filter of system calls must
 // allow for it.

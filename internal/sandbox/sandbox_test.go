@@ -74,6 +74,10 @@ func child() {
 	if _, err := out.Write(append(text, '\n')); err != nil {
 		fail(err)
 	}
+	alarm := sandbox.NewAlarm()
+	go alarm.Run() // ends with the process
+	alarm.Reset(time.Millisecond)
+	<-alarm.C()
 	_, _ = io.Copy(io.Discard, in)
 	os.Exit(0)
 }
