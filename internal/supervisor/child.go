@@ -24,6 +24,9 @@ const (
 	ending
 )
 
+// An exit is the end of the process, with the error of Wait.
+type exit struct{ err error }
+
 // ownSeq marks the heartbeats among requests for statistics.
 const ownSeq = 1 << 63
 
@@ -38,7 +41,7 @@ type child struct {
 
 	queue    chan pipe.Message // to the writer
 	received chan pipe.Message // from the reader, which closes it
-	exited   chan error        // what Wait returned; room for it
+	exited   chan exit         // what Wait returned; room for it
 	broken   chan error        // why the child must be killed; room for one
 	done     chan struct{}     // closed when run returns: ends reader and writer
 
@@ -62,7 +65,7 @@ func (c *child) run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(c.read)
 	wg.Go(c.write)
-	wg.Go(func() { c.exited <- c.cmd.Wait() }) // ends with the child
+	wg.Go(func() { c.exited <- exit{c.cmd.Wait()} }) // ends with the child
 	defer wg.Wait()
 	defer c.close()
 	c.watch.inbox = c.received
@@ -77,8 +80,8 @@ func (c *child) run(ctx context.Context) error {
 			c.kill(err)
 		case <-c.watch.timer.C:
 			c.onTimer()
-		case err := <-c.exited:
-			return c.reason(ctx, err)
+		case end := <-c.exited:
+			return c.reason(ctx, end)
 		case <-ctx.Done():
 			c.stop()
 			return nil
@@ -259,7 +262,7 @@ func (c *child) kill(cause error) {
 
 // reason is called after the exit. What the child said before comes first: it may
 // still lie in the pipe.
-func (c *child) reason(ctx context.Context, exit error) error {
+func (c *child) reason(ctx context.Context, end exit) error {
 	c.s.setCurrent(nil)
 	_ = c.out.SetReadDeadline(time.Now().Add(c.s.limits.grace)) // nobody else has the other end
 	for c.watch.inbox != nil && ctx.Err() == nil {
@@ -277,8 +280,8 @@ func (c *child) reason(ctx context.Context, exit error) error {
 		return fmt.Errorf("child: %s", c.watch.fatal)
 	case c.watch.cause != nil:
 		return fmt.Errorf("child: killed: %w", c.watch.cause)
-	case exit != nil:
-		return fmt.Errorf("child: %w", exit)
+	case end.err != nil:
+		return fmt.Errorf("child: %w", end.err)
 	default:
 		return errors.New("child: exited without being told to")
 	}

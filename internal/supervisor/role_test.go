@@ -108,9 +108,10 @@ func (a *actor) play(b behaviour) error {
 		forever()
 	}
 	if b.garbage {
-		_, err := a.out.WriteString("this is no message at all")
+		if _, err := a.out.WriteString("this is no message at all"); err != nil {
+			return err
+		}
 		forever()
-		return err
 	}
 	hello := pipe.Hello{Version: pipe.Version, PID: uint32(os.Getpid())}
 	if b.version != 0 {

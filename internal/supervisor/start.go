@@ -44,7 +44,7 @@ func (s *Supervisor) start(number uint64) (*child, error) {
 		conn:     pipe.NewConn(fromChild, toChild, pipe.Parent),
 		queue:    make(chan pipe.Message, queueSize),
 		received: make(chan pipe.Message),
-		exited:   make(chan error, 1),
+		exited:   make(chan exit, 1),
 		broken:   make(chan error, 1),
 		done:     make(chan struct{}),
 	}, nil

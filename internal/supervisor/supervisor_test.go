@@ -63,7 +63,9 @@ func supervise(t *testing.T, name string, tunes ...tune) *rig {
 	t.Cleanup(func() {
 		cancel()
 		if r.ended != nil {
-			<-r.ended
+			if err := <-r.ended; err != nil {
+				t.Errorf("Run: %v", err)
+			}
 		}
 	})
 	return r
@@ -257,8 +259,10 @@ func TestChildThatMisbehavesIsKilled(t *testing.T) {
 		{"with garbage for a message", "garbage", "read from child", false, nil},
 		{"of another version", "old", "speaks version", false, nil},
 		{"that answers another configuration", "misconfigure", "answered configuration 43, not 42", false, nil},
-		{"that misses a heartbeat", "silent", "no answer to a heartbeat", true,
-			[]tune{heartbeat(50 * time.Millisecond), limits(long, short, short)}},
+		{
+			"that misses a heartbeat", "silent", "no answer to a heartbeat", true,
+			[]tune{heartbeat(50 * time.Millisecond), limits(long, short, short)},
+		},
 		{"that closes its pipe", "closes", "closed its pipe", true, []tune{limits(long, long, short)}},
 		{"that gives a reason itself", "fatal", "child: device is gone", false, nil},
 	}
