@@ -18,6 +18,9 @@ import (
 // ready, and safe for concurrent use.
 type Notifier struct{}
 
+// New returns a Notifier.
+func New() *Notifier { return new(Notifier) }
+
 // Ready says that the start, or a reload, is complete.
 func (Notifier) Ready() error { return send("ready", daemon.SdNotifyReady) }
 
