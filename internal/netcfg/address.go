@@ -95,12 +95,8 @@ func (m *Manager) addresses(link netlink.Link) ([]netlink.Addr, error) {
 	return all, nil
 }
 
-func find(all []netlink.Addr, a address) (netlink.Addr, bool) {
-	i := slices.IndexFunc(all, func(n netlink.Addr) bool { return fromNetlink(n) == a })
-	if i < 0 {
-		return netlink.Addr{}, false
-	}
-	return all[i], true
+func lists(all []netlink.Addr, a address) bool {
+	return slices.ContainsFunc(all, func(n netlink.Addr) bool { return fromNetlink(n) == a })
 }
 
 // addAddresses adds what is missing.
@@ -113,7 +109,7 @@ func (c *change) addAddresses(want []address) error {
 		return err
 	}
 	for _, a := range want {
-		if _, ok := find(present, a); ok {
+		if lists(present, a) {
 			continue
 		}
 		if err := c.addAddress(a, present); err != nil {

@@ -83,21 +83,21 @@ func TestApplyChangesOnlyTheDifference(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			m := newRig(t, tuntap.TUN)
-			old, new := settings(t, tt.old), settings(t, tt.new)
+			old, next := settings(t, tt.old), settings(t, tt.new)
 			apply(t, m, netcfg.Settings{}, old)
 			if tt.foreign != "" {
 				ip(t, "addr add "+tt.foreign+" dev dev0")
 				ip(t, "route add 10.77.0.0/16 dev dev0 proto static")
 			}
-			apply(t, m, old, new)
-			checkState(t, new, tt.foreign)
+			apply(t, m, old, next)
+			checkState(t, next, tt.foreign)
 			before := countEvents(t)
-			apply(t, m, old, new)
-			apply(t, m, new, new)
+			apply(t, m, old, next)
+			apply(t, m, next, next)
 			if n := before(); n != 0 {
 				t.Errorf("the same settings again made %d changes", n)
 			}
-			checkState(t, new, tt.foreign)
+			checkState(t, next, tt.foreign)
 		})
 	}
 }
@@ -193,16 +193,22 @@ func TestApplyPutsBackWhatItChangedWhenAStepFails(t *testing.T) {
 		want           error
 		text           string
 	}{
-		{"foreign IPv4 route", before, "10.9.0.1/24 via 10.20.0.0/16 10.66.0.0/16 mtu 1300", netcfg.ErrRouteExists,
-			"configure dev0: add route 10.66.0.0/16: a route to it exists already: via 192.0.2.2 dev veth0 proto static"},
-		{"foreign IPv6 route", before, "10.9.0.1/24 fd77::1/80 via fd66::/32", netcfg.ErrRouteExists,
-			"add route fd66::/32: a route to it exists already: dev veth0 proto boot metric 1024"},
+		{
+			"foreign IPv4 route", before, "10.9.0.1/24 via 10.20.0.0/16 10.66.0.0/16 mtu 1300", netcfg.ErrRouteExists,
+			"configure dev0: add route 10.66.0.0/16: a route to it exists already: via 192.0.2.2 dev veth0 proto static",
+		},
+		{
+			"foreign IPv6 route", before, "10.9.0.1/24 fd77::1/80 via fd66::/32", netcfg.ErrRouteExists,
+			"add route fd66::/32: a route to it exists already: dev veth0 proto boot metric 1024",
+		},
 		{"first time", "", "10.9.0.1/24 via 10.66.0.0/16 mtu 1300", netcfg.ErrRouteExists, ""},
 		{"missing bridge", before, "bridge nobr0", netcfg.ErrNoBridge, "configure dev0: join bridge nobr0: the bridge does not exist"},
 		{"bridge that is none", before, "bridge veth0", nil, "join bridge veth0: it is not a bridge but of kind veth"},
 		{"MTU too large", before, "10.9.0.1/24 mtu 100000", nil, "set MTU 100000: outside of what the device takes"},
-		{"MTU too small for IPv6", before, "10.9.0.1/24 fd77::2/64 mtu 1279", netcfg.ErrNoIPv6,
-			"add address fd77::1/64: IPv6 is disabled on an interface with an MTU below 1280, and it is 1279"},
+		{
+			"MTU too small for IPv6", before, "10.9.0.1/24 fd77::2/64 mtu 1279", netcfg.ErrNoIPv6,
+			"add address fd77::1/64: IPv6 is disabled on an interface with an MTU below 1280, and it is 1279",
+		},
 		{"peer of another family", before, "10.1.0.1/24 peer fd77::2", nil, "peer address fd77::2: no address of its family"},
 		{"address that cannot be", before, "10.9.0.1/24 224.0.0.1/32 fd78::1/64 ff02::1/64", nil, "add address ff02::1/64"},
 	}
@@ -214,15 +220,15 @@ func TestApplyPutsBackWhatItChangedWhenAStepFails(t *testing.T) {
 			ip(t, "link set veth0 up")
 			ip(t, "route add 10.66.0.0/16 via 192.0.2.2 proto static")
 			ip(t, "route add fd66::/32 dev veth0")
-			old, new := settings(t, tt.old), settings(t, tt.new)
+			old, next := settings(t, tt.old), settings(t, tt.new)
 			if tt.name == "MTU too small for IPv6" {
-				new.Addresses[1] = netip.MustParsePrefix("fd77::1/64")
+				next.Addresses[1] = netip.MustParsePrefix("fd77::1/64")
 			}
 			if tt.old != "" {
 				apply(t, m, netcfg.Settings{}, old)
 			}
 			want := state(t)
-			err := m.Apply(old, new)
+			err := m.Apply(old, next)
 			if err == nil || (tt.want != nil && !errors.Is(err, tt.want)) || !strings.Contains(err.Error(), tt.text) {
 				t.Errorf("error is %v;\nwant %v with %q", err, tt.want, tt.text)
 			}
@@ -264,8 +270,8 @@ func TestApplyKeepsSecondaryAddressesWhenThePrimaryGoes(t *testing.T) {
 			old := settings(t, "10.1.0.1/24 10.1.0.2/24 10.1.0.3/24 10.2.0.1/24 fd77::1/64 fd77::2/64 via 10.20.0.0/16")
 			apply(t, m, netcfg.Settings{}, old)
 			ip(t, "addr add 10.1.0.9/24 dev dev0 label dev0:adm")
-			new := settings(t, "10.1.0.3/24 10.1.0.4/24 fd77::2/64 via 10.20.0.0/16")
-			apply(t, m, old, new)
+			next := settings(t, "10.1.0.3/24 10.1.0.4/24 fd77::2/64 via 10.20.0.0/16")
+			apply(t, m, old, next)
 			checkAddresses(t, "10.1.0.3/24", "10.1.0.4/24", "10.1.0.9/24", "fd77::2/64")
 			wantLines(
 				t, "routes", routes(t),
@@ -294,7 +300,7 @@ func TestGivingBackAnAdministratorsDeviceLeavesWhatIsTheirs(t *testing.T) {
 	ip(t, "addr add 10.1.0.9/24 dev dev0")
 	ip(t, "link set dev0 up")
 	ip(t, "route add 10.55.0.0/16 dev dev0")
-	d := newDevice(t, "dev0", tuntap.TUN)
+	d := newDevice(t, tuntap.TUN)
 	m := newManager(t)
 	want := state(t)
 	s := settings(t, "10.1.0.1/24 10.9.0.1/24 fd77::1/64 via 10.20.0.0/16 fd20::/32")
@@ -332,7 +338,7 @@ func TestApplyWorksWithoutCarrier(t *testing.T) {
 	for _, mode := range []tuntap.Mode{tuntap.TUN, tuntap.TAP} {
 		t.Run(mode.String(), func(t *testing.T) {
 			enterNamespace(t)
-			d := newDevice(t, "dev0", mode)
+			d := newDevice(t, mode)
 			if err := d.SetCarrier(false); err != nil {
 				t.Fatal(err)
 			}

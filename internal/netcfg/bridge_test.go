@@ -16,16 +16,16 @@ func TestApplyMovesAnInterfaceBetweenBridges(t *testing.T) {
 	}
 	old := netcfg.Settings{}
 	for _, bridge := range []string{"br0", "br0", "br1", "", "", "br1", "br0"} {
-		new := settings(t, "mtu 1400")
-		new.Bridge = bridge
-		apply(t, m, old, new)
+		next := settings(t, "mtu 1400")
+		next.Bridge = bridge
+		apply(t, m, old, next)
 		if got := master(t); got != bridge {
 			t.Errorf("the bridge is %q, want %q", got, bridge)
 		}
 		if mtu := ip(t, "-o link show br0"); !strings.Contains(mtu, "mtu 1450") {
 			t.Errorf("the MTU of the bridge was changed: %s", mtu)
 		}
-		old = new
+		old = next
 	}
 }
 

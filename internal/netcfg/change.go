@@ -50,10 +50,10 @@ func run(steps ...func() error) error {
 	return nil
 }
 
-// setBridge makes the interface a port of the bridge new. With no new one it leaves
-// the bridge old, and no other.
-func (c *change) setBridge(old, new string) error {
-	target, err := c.findBridge(old, new)
+// setBridge makes the interface a port of the bridge wanted. If none is wanted it
+// leaves the bridge old, and no other.
+func (c *change) setBridge(old, wanted string) error {
+	target, err := c.findBridge(old, wanted)
 	if err != nil {
 		return err
 	}
@@ -72,8 +72,8 @@ func (c *change) setMaster(target int) error {
 }
 
 // findBridge returns the index of the master that the interface should have.
-func (c *change) findBridge(old, new string) (int, error) {
-	name := new
+func (c *change) findBridge(old, wanted string) (int, error) {
+	name := wanted
 	if name == "" {
 		name = old
 	}
@@ -82,15 +82,15 @@ func (c *change) findBridge(old, new string) (int, error) {
 	}
 	bridge, err := c.m.handle.LinkByName(name)
 	switch {
-	case isAbsent(err) && new == "":
+	case isAbsent(err) && wanted == "":
 		return c.master, nil // it left when the bridge was removed
 	case isAbsent(err):
 		return 0, fmt.Errorf("join bridge %s: %w", name, ErrNoBridge)
 	case err != nil:
 		return 0, fmt.Errorf("look up bridge %s: %w", name, err)
-	case new == "" && bridge.Attrs().Index == c.master:
+	case wanted == "" && bridge.Attrs().Index == c.master:
 		return 0, nil
-	case new == "":
+	case wanted == "":
 		return c.master, nil // somebody else has moved it
 	}
 	return bridge.Attrs().Index, c.checkBridge(bridge)

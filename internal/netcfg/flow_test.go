@@ -144,15 +144,17 @@ func TestPacketsFlowWhileOtherSettingsChange(t *testing.T) {
 		{"the primary address goes", []string{"10.1.0.1/24 10.1.0.2/24", "10.1.0.2/24"}},
 		{"two primaries go", []string{"10.1.0.1/24 10.1.0.2/24 10.1.0.3/24", "10.1.0.3/24 10.1.0.2/24", "10.1.0.2/24"}},
 		{"the source of a route goes", []string{
-			"10.1.0.1/24 10.1.0.2/24 via 10.20.0.0/16", "10.1.0.2/24 10.1.0.7/24 via 10.20.0.0/16", "10.1.0.2/24 via 10.21.0.0/16"}},
+			"10.1.0.1/24 10.1.0.2/24 via 10.20.0.0/16", "10.1.0.2/24 10.1.0.7/24 via 10.20.0.0/16", "10.1.0.2/24 via 10.21.0.0/16",
+		}},
 		{"others come and go", []string{
-			"10.1.0.2/24 mtu 1400", "10.1.0.2/24 10.3.0.1/24 fd77::1/64 via 10.20.0.0/16 fd20::/32 mtu 1300", "10.1.0.2/24 fd77::2/64 mtu 1450"}},
+			"10.1.0.2/24 mtu 1400", "10.1.0.2/24 10.3.0.1/24 fd77::1/64 via 10.20.0.0/16 fd20::/32 mtu 1300", "10.1.0.2/24 fd77::2/64 mtu 1450",
+		}},
 		{"its own network changes", []string{"10.1.0.1/24 10.1.0.2/24", "10.1.0.1/24 10.1.0.2/16", "10.1.0.2/24"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			enterNamespace(t)
-			d := newDevice(t, "dev0", tuntap.TUN)
+			d := newDevice(t, tuntap.TUN)
 			sysctl(t, "ipv4/conf/dev0/promote_secondaries", "0")
 			m := newManager(t)
 			old := netcfg.Settings{}

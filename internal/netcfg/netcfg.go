@@ -94,31 +94,31 @@ func (m *Manager) Close() {
 	m.lists.Close()
 }
 
-// Apply changes an interface from old to new, adding before it removes, and sets the
+// Apply changes an interface from old to wanted, adding before it removes, and sets the
 // link up. Where the interface is already as wanted nothing happens. An error leaves
 // it as it was. To take away all that is ours, as before an administrator's device
-// is given back, new holds the interface's name alone.
-func (m *Manager) Apply(old, new Settings) error {
+// is given back, wanted holds the interface's name alone.
+func (m *Manager) Apply(old, wanted Settings) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	index, err := m.apply(old, new)
+	index, err := m.apply(old, wanted)
 	if err != nil {
-		return fmt.Errorf("configure %s: %w", new.Interface, err)
+		return fmt.Errorf("configure %s: %w", wanted.Interface, err)
 	}
-	m.applied[new.Interface] = applied{settings: new, index: index}
+	m.applied[wanted.Interface] = applied{settings: wanted, index: index}
 	return nil
 }
 
-func (m *Manager) apply(old, new Settings) (index int, err error) {
+func (m *Manager) apply(old, wanted Settings) (index int, err error) {
 	was, err := wantedAddresses(old)
 	if err != nil {
 		return 0, err
 	}
-	want, err := wantedAddresses(new)
+	want, err := wantedAddresses(wanted)
 	if err != nil {
 		return 0, err
 	}
-	c, err := m.begin(new.Interface)
+	c, err := m.begin(wanted.Interface)
 	if err != nil {
 		return 0, err
 	}
@@ -127,15 +127,15 @@ func (m *Manager) apply(old, new Settings) (index int, err error) {
 		return 0, err
 	}
 	err = run(
-		func() error { return c.checkMTU(new.MTU, want) },
-		func() error { return c.setBridge(old.Bridge, new.Bridge) },
-		func() error { return c.setMTU(new.MTU) },
+		func() error { return c.checkMTU(wanted.MTU, want) },
+		func() error { return c.setBridge(old.Bridge, wanted.Bridge) },
+		func() error { return c.setMTU(wanted.MTU) },
 		c.setUp,
 		func() error { return c.addAddresses(want) },
-		func() error { return c.addRoutes(wantedRoutes(new)) },
-		func() error { return c.removeRoutes(wantedRoutes(new)) },
+		func() error { return c.addRoutes(wantedRoutes(wanted)) },
+		func() error { return c.removeRoutes(wantedRoutes(wanted)) },
 		func() error { return c.removeAddresses(was, want) },
-		func() error { return c.addRoutes(wantedRoutes(new)) }, // those that went with an address
+		func() error { return c.addRoutes(wantedRoutes(wanted)) }, // those that went with an address
 	)
 	if err != nil {
 		return 0, errors.Join(err, c.rollBack(before, want))

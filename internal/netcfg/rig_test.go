@@ -57,9 +57,9 @@ func newManager(t *testing.T) *netcfg.Manager {
 	return m
 }
 
-func newDevice(t *testing.T, name string, mode tuntap.Mode) *tuntap.Device {
+func newDevice(t *testing.T, mode tuntap.Mode) *tuntap.Device {
 	t.Helper()
-	d, err := tuntap.Open(tuntap.Options{Name: name, Mode: mode, Queue: 1000})
+	d, err := tuntap.Open(tuntap.Options{Name: "dev0", Mode: mode, Queue: 1000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func newDevice(t *testing.T, name string, mode tuntap.Mode) *tuntap.Device {
 func newRig(t *testing.T, mode tuntap.Mode) *netcfg.Manager {
 	t.Helper()
 	enterNamespace(t)
-	newDevice(t, "dev0", mode)
+	newDevice(t, mode)
 	return newManager(t)
 }
 
@@ -79,7 +79,7 @@ func settings(t *testing.T, text string) netcfg.Settings {
 	t.Helper()
 	s := netcfg.Settings{Interface: "dev0"}
 	key := ""
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		switch {
 		case slices.Contains([]string{"peer", "via", "bridge", "mtu"}, word):
 			key = word
@@ -110,9 +110,9 @@ func number(t *testing.T, word string) int {
 	return n
 }
 
-func apply(t *testing.T, m *netcfg.Manager, old, new netcfg.Settings) {
+func apply(t *testing.T, m *netcfg.Manager, old, next netcfg.Settings) {
 	t.Helper()
-	if err := m.Apply(old, new); err != nil {
+	if err := m.Apply(old, next); err != nil {
 		t.Fatal(err)
 	}
 }

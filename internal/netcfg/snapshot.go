@@ -63,8 +63,7 @@ func (c *change) rollBackAddresses(s snapshot, added []address) error {
 		return err
 	}
 	missing := slices.DeleteFunc(slices.Clone(s.addresses), func(n netlink.Addr) bool {
-		_, ok := find(present, fromNetlink(n))
-		return ok
+		return lists(present, fromNetlink(n))
 	})
 	return c.putBack(missing)
 }

@@ -183,8 +183,7 @@ func (c *change) lacksAddress(s Settings) bool {
 	}
 	present, err := c.m.addresses(c.link)
 	return err == nil && slices.ContainsFunc(want, func(a address) bool {
-		_, ok := find(present, a)
-		return !ok
+		return !lists(present, a)
 	})
 }
 

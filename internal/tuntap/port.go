@@ -132,7 +132,7 @@ func (p *Port) readv() (int, unix.Errno) {
 
 func (p *Port) readvOnce() (int, unix.Errno) {
 	iov := uintptr(unsafe.Pointer(&p.in.iov[0]))
-	const current = ^uintptr(0)                  // offset -1: a stream has none
+	const current = ^uintptr(0) // offset -1: a stream has none
 	if !p.noFlag {
 		n, _, errno := unix.Syscall6(unix.SYS_PREADV2, uintptr(p.fd), iov, 3, current, current, unix.RWF_NOWAIT)
 		return int(n), errno
@@ -157,8 +157,9 @@ func readError(errno unix.Errno) error {
 		return ErrWouldBlock
 	case unix.EBADFD, unix.EFAULT: // EFAULT: removed while a read was under way
 		return ErrGone
+	default:
+		return errno
 	}
-	return errno
 }
 
 // Write hands one packet or frame to the kernel. Apart from ErrGone, an error
@@ -191,8 +192,9 @@ func writeError(errno unix.Errno) error {
 		return ErrRefused
 	case unix.EBADFD:
 		return ErrGone
+	default:
+		return errno
 	}
-	return errno
 }
 
 // Wait blocks until a packet can be read (nil), the descriptor stop is readable or
