@@ -22,8 +22,8 @@ func enterNamespace(t *testing.T) {
 		t.Fatalf("unshare: %v", err)
 	}
 	// No router solicitations among the packets that a test counts.
-	if err := os.WriteFile("/proc/thread-self/root/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0); err != nil {
-		t.Logf("disable IPv6: %v", err)
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0); err != nil {
+		t.Fatalf("disable IPv6: %v", err)
 	}
 }
 
