@@ -29,6 +29,7 @@ type control struct {
 	sources    *sources
 	keyring    keyring
 	prober     prober
+	timer      Timer // nil: package time's
 
 	loops  loops
 	inbox  chan message
@@ -44,7 +45,7 @@ type message struct {
 
 func newControl(o Options, sh *shared, out *outbound, in *inbound) *control {
 	return &control{
-		shared: sh, log: o.Log, pipe: o.Pipe, mode: o.Mode, out: out, in: in,
+		shared: sh, log: o.Log, pipe: o.Pipe, mode: o.Mode, out: out, in: in, timer: o.Timer,
 		keyring: keyring{limits: &sh.limits},
 		prober:  prober{shared: sh, in: &in.counters},
 		loops:   loops{failed: make(chan error, 2)},
@@ -56,7 +57,10 @@ func newControl(o Options, sh *shared, out *outbound, in *inbound) *control {
 // run serves until there is a reason to end; nil for a good one.
 func (c *control) run(ctx context.Context) error {
 	c.reader.start(c.read)
-	timer := time.NewTimer(0)
+	timer := c.timer
+	if timer == nil {
+		timer = systemTimer{time.NewTimer(0)}
+	}
 	defer timer.Stop()
 	for {
 		timer.Reset(max(0, c.due()-c.now()))
@@ -68,7 +72,7 @@ func (c *control) run(ctx context.Context) error {
 			err = c.onAnswer(a)
 		case err = <-c.loops.failed:
 		case <-c.wake:
-		case <-timer.C:
+		case <-timer.C():
 		case <-ctx.Done():
 			return nil
 		}
@@ -152,7 +156,7 @@ func (c *control) onMessage(m message) error {
 		c.publish()
 	case pipe.Wipe:
 		c.wipe()
-		return c.pipe.Send(pipe.Wiped{Seq: m.Seq})
+		return c.pipe.Send(pipe.Wiped(m))
 	case pipe.GetStats:
 		return c.onGetStats(m)
 	case pipe.SendProbe:

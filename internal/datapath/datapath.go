@@ -47,7 +47,7 @@ type Stop interface {
 	Close() error
 }
 
-// Options is what a Datapath is made of. All fields but Limits are required.
+// Options is what a Datapath is made of. All fields but Limits and Timer are required.
 type Options struct {
 	Log    *slog.Logger
 	Mode   pipe.Mode // the device's; a Configure must agree
@@ -57,6 +57,7 @@ type Options struct {
 	Stop   Stop
 	Now    func() time.Duration // a clock that goes on while the machine is suspended
 	Limits Limits               // zero: ProtocolLimits
+	Timer  Timer                // nil: package time's
 }
 
 // Datapath is the packet loops of one peer.

@@ -1,0 +1,270 @@
+package datapath
+
+import (
+	"io"
+	"slices"
+	"sync"
+	"testing"
+
+	"tund/internal/pipe"
+	"tund/internal/tuntap"
+	"tund/internal/udp"
+)
+
+// fakeStop wakes the fakes below by a channel.
+type fakeStop struct {
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newFakeStop() *fakeStop       { return &fakeStop{closed: make(chan struct{})} }
+func (s *fakeStop) FD() int        { return -1 }
+func (s *fakeStop) Close() error   { s.once.Do(func() { close(s.closed) }); return nil }
+func (s *fakeStop) isClosed() bool { return isClosed(s.closed) }
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// queue is what waits to be read: packets or datagrams, in order.
+type queue struct {
+	mu    sync.Mutex
+	items [][]byte
+	ready chan struct{} // 1
+	stop  *fakeStop
+}
+
+func newQueue(stop *fakeStop) *queue { return &queue{ready: make(chan struct{}, 1), stop: stop} }
+
+func (q *queue) put(p []byte) {
+	q.mu.Lock()
+	q.items = append(q.items, slices.Clone(p))
+	q.mu.Unlock()
+	q.wake()
+}
+
+func (q *queue) wake() {
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+}
+
+// take copies the first item into p; false if there is none.
+func (q *queue) take(p []byte) (int, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.items) == 0 {
+		return 0, false
+	}
+	n := copy(p, q.items[0])
+	q.items = q.items[1:]
+	if len(q.items) > 0 {
+		q.wake()
+	}
+	return n, true
+}
+
+// wait is true when something can be taken, false at the stop, which goes first.
+func (q *queue) wait() bool {
+	if q.stop.isClosed() {
+		return false
+	}
+	select {
+	case <-q.ready:
+		return true
+	case <-q.stop.closed:
+		return false
+	}
+}
+
+// fakeDevice is a device whose kernel side is a test.
+type fakeDevice struct {
+	*queue
+	mu      sync.Mutex
+	written [][]byte
+	reading error // what Read returns instead of a packet
+	writing error // what Write returns
+}
+
+func (d *fakeDevice) Read(p []byte) (int, error) {
+	d.mu.Lock()
+	err := d.reading
+	d.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	if n, ok := d.take(p); ok {
+		return n, nil
+	}
+	return 0, tuntap.ErrWouldBlock
+}
+
+func (d *fakeDevice) Write(p []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.writing != nil {
+		return 0, d.writing
+	}
+	d.written = append(d.written, slices.Clone(p))
+	return len(p), nil
+}
+
+func (d *fakeDevice) Wait(int) error {
+	if d.wait() {
+		return nil
+	}
+	return tuntap.ErrStopped
+}
+
+// got returns what was written since the last call.
+func (d *fakeDevice) got() [][]byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.written
+	d.written = nil
+	return p
+}
+
+func (d *fakeDevice) fail(reading, writing error) {
+	d.mu.Lock()
+	d.reading, d.writing = reading, writing
+	d.mu.Unlock()
+	d.wake()
+}
+
+// fakeSocket is a socket that sends into a function.
+type fakeSocket struct {
+	*queue
+	sending  sync.Mutex // held while send runs
+	mu       sync.Mutex
+	send     func(datagram []byte) // gets a copy
+	refuse   bool
+	counters udp.Counters
+	lost     error
+}
+
+func (s *fakeSocket) Recv(p []byte) (int, error) {
+	s.mu.Lock()
+	err := s.lost
+	s.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	if n, ok := s.take(p); ok {
+		return n, nil
+	}
+	return 0, udp.ErrWouldBlock
+}
+
+func (s *fakeSocket) SendBatch(datagrams [][]byte) (int, error) {
+	sent := 0
+	for _, d := range datagrams {
+		if ok, err := s.Send(d); err != nil {
+			return sent, err
+		} else if ok {
+			sent++
+		}
+	}
+	return sent, nil
+}
+
+func (s *fakeSocket) Send(datagram []byte) (bool, error) {
+	s.mu.Lock()
+	send, refuse := s.send, s.refuse
+	if refuse {
+		s.counters.NoBuffer++
+	}
+	s.mu.Unlock()
+	if refuse {
+		return false, nil
+	}
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	send(slices.Clone(datagram))
+	return true, nil
+}
+
+func (s *fakeSocket) Wait(int) error {
+	if s.wait() {
+		return nil
+	}
+	return udp.ErrStopped
+}
+
+func (s *fakeSocket) Counters() udp.Counters {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.counters
+}
+
+// link sets what happens to datagrams that are sent from now on.
+func (s *fakeSocket) link(send func([]byte)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.send = send
+}
+
+// childPipe is the child's end of an in-memory pipe.
+type childPipe struct {
+	*pipe.Conn
+	r *io.PipeReader
+	w *io.PipeWriter
+}
+
+func (p childPipe) Close() error {
+	_ = p.r.Close()
+	return p.w.Close()
+}
+
+// fakeParent is the other end. Everything that the child says lies in said.
+type fakeParent struct {
+	*pipe.Conn
+	t    *testing.T
+	r    *io.PipeReader
+	w    *io.PipeWriter
+	mu   sync.Mutex
+	said []pipe.Message
+}
+
+func newPipes(t *testing.T) (*fakeParent, childPipe) {
+	toChild, fromParent := io.Pipe()
+	toParent, fromChild := io.Pipe()
+	child := childPipe{pipe.NewConn(toChild, fromChild, pipe.Child), toChild, fromChild}
+	parent := &fakeParent{t: t, Conn: pipe.NewConn(toParent, fromParent, pipe.Parent), r: toParent, w: fromParent}
+	return parent, child
+}
+
+// listen collects messages until the child closes its end.
+func (p *fakeParent) listen() {
+	for {
+		m, err := p.Receive()
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		p.said = append(p.said, m)
+		p.mu.Unlock()
+	}
+}
+
+// tell sends a message, which the child must take.
+func (p *fakeParent) tell(m pipe.Message) {
+	p.t.Helper()
+	if err := p.Send(m); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// heard returns what the child said since the last call.
+func (p *fakeParent) heard() []pipe.Message {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m := p.said
+	p.said = nil
+	return m
+}
