@@ -58,8 +58,9 @@ func (p *Peer) facts() facts {
 	}
 	if s := p.ring.sending(); s != nil {
 		f.keyed = true
-		f.data = s.confirmed && !p.silent()
-		f.fresh = !s.confirmed && p.o.Now()-s.at < freshLimit
+		trusted := s.confirmed || p.o.Now()-s.at < freshLimit
+		f.data = trusted && p.ring.confirmed() != nil && !p.silent()
+		f.fresh = trusted && p.ring.confirmed() == nil
 	}
 	return f
 }

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tund/internal/datapath"
+	"tund/internal/pipe"
+	"tund/internal/sandbox"
+	"tund/internal/tuntap"
+	"tund/internal/udp"
+)
+
+// runDatapath is the life of a data child, in both stages of package sandbox. It
+// returns the exit status.
+func runDatapath(args []string) int {
+	if err := child(args); err != nil {
+		fmt.Fprintln(os.Stderr, "tund:", err)
+		return 1
+	}
+	return 0
+}
+
+func child(args []string) error {
+	if len(args) != 3 {
+		return errors.New("datapath: this role is for tund itself to start")
+	}
+	role, name := args[1], args[2]
+	if role == sandbox.RoleStart {
+		return sandbox.Drop(pipe.FDSocket, []string{"tund", sandbox.Role, name}, os.Environ())
+	}
+	if err := sandbox.Enter(name, pipe.FDSocket); err != nil {
+		return fmt.Errorf("datapath %s: %w", name, err)
+	}
+	if err := movePackets(name); err != nil {
+		return fmt.Errorf("datapath %s: %w", name, err)
+	}
+	return nil
+}
+
+// movePackets serves until the parent says stop, or is gone. It opens no descriptor,
+// now or later: see package sandbox.
+func movePackets(name string) error {
+	device, mode, err := openDevice()
+	if err != nil {
+		return err
+	}
+	socket, err := udp.FromFD(pipe.FDSocket)
+	if err != nil {
+		return err
+	}
+	timer := sandbox.NewAlarm()
+	go timer.Run() // ends when the datapath stops it
+	d, err := datapath.New(datapath.Options{
+		Log:    slog.New(slog.NewTextHandler(os.Stderr, nil)).With("peer", name),
+		Mode:   mode,
+		Device: device,
+		Socket: socket,
+		Pipe:   newParent(),
+		Stop:   sandbox.NewHangup(pipe.FDOut, pipe.FDIn),
+		Now:    boottime,
+		Timer:  timer,
+	})
+	if err != nil {
+		return err
+	}
+	return d.Run(context.Background())
+}
+
+// openDevice finds out by trying which mode the inherited device has.
+func openDevice() (*tuntap.Port, pipe.Mode, error) {
+	if device, err := tuntap.FromFD(pipe.FDDevice, tuntap.TAP); err == nil {
+		return device, pipe.ModeTAP, nil
+	}
+	device, err := tuntap.FromFD(pipe.FDDevice, tuntap.TUN)
+	return device, pipe.ModeTUN, err
+}
+
+// parent is the conversation with the parent.
+type parent struct{ *pipe.Conn }
+
+func newParent() parent {
+	in, out := os.NewFile(pipe.FDIn, "pipe from parent"), os.NewFile(pipe.FDOut, "pipe to parent")
+	return parent{pipe.NewConn(in, out, pipe.Child)}
+}
+
+// Close does nothing: the Hangup has ended the conversation already.
+func (parent) Close() error { return nil }
+
+// boottime is the clock that goes on while the machine is suspended.
+func boottime() time.Duration {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		panic("tund: internal error: no boottime clock: " + err.Error())
+	}
+	return time.Duration(now.Nano())
+}

@@ -1,0 +1,86 @@
+// Command tund is the tunnel daemon. Started by an operator or a service manager it
+// is the parent of all; "tund datapath NAME" is the child that the parent starts for each peer.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"tund/internal/config"
+	"tund/internal/ctl"
+	"tund/internal/daemon"
+	"tund/internal/sandbox"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+const defaultConfig = "/etc/tund/tund.toml"
+
+func main() {
+	if len(os.Args) > 1 && (os.Args[1] == sandbox.RoleStart || os.Args[1] == sandbox.Role) {
+		os.Exit(runDatapath(os.Args))
+	}
+	if err := command().Execute(); err != nil {
+		fmt.Fprintln(os.Stderr, "tund:", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	o := daemon.Options{Version: version}
+	root := &cobra.Command{
+		Use:           "tund",
+		Short:         "Tunnels between Linux hosts, from one TOML file",
+		Example:       "  tund --config /etc/tund/tund.toml\n  tund check",
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE:          func(*cobra.Command, []string) error { return run(o) },
+	}
+	root.Flags().StringVar(&o.Config, "config", defaultConfig, "configuration `FILE`")
+	root.Flags().StringVar(&o.Socket, "socket", socketPath(), "control socket `PATH` (environment: TUND_SOCKET)")
+	root.AddCommand(&cobra.Command{
+		Use: "check [FILE]", Short: "Check a configuration and exit", Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error { return check(append(args, defaultConfig)[0]) },
+	}, &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Run: func(*cobra.Command, []string) { fmt.Println("tund", version) },
+	})
+	return root
+}
+
+func socketPath() string {
+	if path := os.Getenv("TUND_SOCKET"); path != "" {
+		return path
+	}
+	return ctl.DefaultSocket
+}
+
+func check(path string) error {
+	if _, err := config.Load(path); err != nil {
+		return fmt.Errorf("configuration refused\n%w", err)
+	}
+	fmt.Println("configuration ok")
+	return nil
+}
+
+// run is the parent's life: until SIGTERM or SIGINT.
+func run(o daemon.Options) error {
+	if err := sandbox.Protect(); err != nil {
+		return err
+	}
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	o.Hangup = hangup
+	o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	return daemon.Run(ctx, o)
+}

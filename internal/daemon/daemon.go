@@ -1,0 +1,277 @@
+// Package daemon is the composition root of the parent process: it loads the
+// configuration, opens the listeners and the control socket, runs a peer.Peer for
+// each configured peer, applies reloads, and ends everything in order.
+//
+// Run is one loop that owns the set of peers; it is the only one to start and stop
+// them. Requests of the control socket read that set under a lock and talk to the
+// peers directly; a reload is handed to the loop.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"sync"
+	"time"
+
+	"tund/internal/config"
+	"tund/internal/ctl"
+	"tund/internal/keys"
+	"tund/internal/netcfg"
+	"tund/internal/peer"
+	"tund/internal/sdnotify"
+	"tund/internal/session"
+	"tund/internal/watch"
+)
+
+// errStopping is the reason that peers are told when tund ends.
+var errStopping = errors.New("tund is stopping")
+
+// Options is what Run needs.
+type Options struct {
+	Log     *slog.Logger
+	Config  string           // path of the configuration file
+	Socket  string           // path of the control socket
+	Version string           // of the program, for status
+	Hangup  <-chan os.Signal // SIGHUP: load the configuration again
+	// Command makes the process of a data child; nil: this program in its other role.
+	Command func(name string) *exec.Cmd
+}
+
+// Daemon is a running tund.
+type Daemon struct {
+	o       Options
+	log     *slog.Logger
+	started time.Time
+	node    *node
+	gates   *gates
+	watcher *watch.Watcher
+	notify  sdnotify.Notifier
+	open    peer.Opener
+	reloads chan reloadRequest
+	events  chan watch.Event
+	wg      sync.WaitGroup // what runs beside the peers
+
+	mu       sync.RWMutex // guards what follows; written by the loop only
+	members  map[string]*member
+	loadedAt time.Time
+	loadErr  string
+}
+
+// member is one peer and its goroutine.
+type member struct {
+	*peer.Peer
+	stop  context.CancelCauseFunc
+	ended chan struct{}
+}
+
+// reloadRequest asks the loop for a reload.
+type reloadRequest struct {
+	reply chan<- ctl.ReloadResult
+}
+
+// Run loads the configuration, brings everything up and keeps it so until ctx ends.
+// It returns an error only where tund could not start; a peer that can't be reached
+// is a state, not an error.
+func Run(ctx context.Context, o Options) error {
+	cfg, err := config.Load(o.Config)
+	if err != nil {
+		return err
+	}
+	d := &Daemon{
+		o: o, log: o.Log, started: time.Now(), loadedAt: time.Now(),
+		reloads: make(chan reloadRequest),
+		events:  make(chan watch.Event),
+		members: make(map[string]*member),
+	}
+	server, err := ctl.Listen(ctl.Options{Log: o.Log, Path: o.Socket, Version: o.Version, Backend: (*backend)(d)})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = server.Close() }()
+	if err := d.prepare(cfg); err != nil {
+		return err
+	}
+	inner, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer d.wg.Wait()
+	defer stop(errStopping)
+	if err := d.gates.set(inner, cfg.Node.Listen); err != nil {
+		return err
+	}
+	defer func() { d.gates.closeAll(d.gates.open) }()
+	return d.run(ctx, inner, server)
+}
+
+// prepare makes what all peers share.
+func (d *Daemon) prepare(cfg *config.Config) error {
+	net, err := netcfg.New()
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	held, err := openHolds(d.o.Socket + ".held")
+	if err != nil {
+		return err
+	}
+	d.node = newNode(cfg, net, held)
+	d.open = peer.NewOpener(net, d.o.Command)
+	d.gates = &gates{log: d.log, options: session.ListenerOptions{
+		Log:      d.log,
+		Identity: d.node.Identity(),
+		Known:    d.known,
+		Reserved: d.reserved,
+		Accepted: d.accepted,
+	}}
+	d.watcher = watch.New(watch.Options{Log: d.log, Events: d.events, Hangup: d.o.Hangup})
+	d.watcher.SetFiles(cfg.Files)
+	return nil
+}
+
+// run is the loop. inner lives until everything has been stopped in order.
+func (d *Daemon) run(ctx, inner context.Context, server *ctl.Server) error {
+	for _, p := range d.node.config().Peers {
+		d.start(inner, p)
+	}
+	helpers, stopHelpers := context.WithCancel(inner)
+	defer stopHelpers()
+	d.wg.Go(func() { d.report("control socket", server.Run(helpers)) })
+	d.wg.Go(func() { d.report("file watcher", d.watcher.Run(helpers)) })
+	d.wg.Go(func() { d.report("netlink watcher", d.node.net.Watch(helpers, d.vanished)) })
+	d.log.Info("started", "version", d.o.Version, "key", d.node.Identity().Public().String(), "path", d.o.Config)
+	d.report("readiness", d.notify.Ready())
+	watchdog, stopWatchdog := d.watchdog()
+	defer stopWatchdog()
+	for {
+		select {
+		case <-ctx.Done():
+			d.log.Info("stopping")
+			d.report("readiness", d.notify.Stopping())
+			d.stopAll(errStopping)
+			return nil
+		case r := <-d.reloads:
+			r.reply <- d.reload(inner)
+		case e := <-d.events:
+			d.onChange(inner, e)
+		case <-watchdog:
+			d.report("watchdog", d.notify.Ping())
+		}
+	}
+}
+
+// report logs what a helper has failed with.
+func (d *Daemon) report(name string, err error) {
+	if err != nil {
+		d.log.Error("helper failed", "from", name, "err", err)
+	}
+}
+
+// watchdog returns when to tell the service manager that the loop is alive; never
+// where it does not ask. A child that hangs is its supervisor's matter.
+func (d *Daemon) watchdog() (due <-chan time.Time, stop func()) {
+	interval, err := d.notify.WatchdogInterval()
+	d.report("watchdog", err)
+	if interval <= 0 {
+		return nil, func() {}
+	}
+	ticker := time.NewTicker(interval)
+	return ticker.C, ticker.Stop
+}
+
+// onChange reloads where a file has changed or SIGHUP has come.
+func (d *Daemon) onChange(ctx context.Context, e watch.Event) {
+	if e.Reason == watch.File && d.node.config().Node.Reload == config.ReloadManual {
+		d.log.Info("configuration changed on disk", "path", e.Path, "reason", "reload is manual: tunctl reload applies it")
+		return
+	}
+	d.reload(ctx)
+}
+
+// start runs a peer. It returns when its tunnel is open, or could not be opened.
+func (d *Daemon) start(ctx context.Context, cfg config.Peer) *member {
+	ctx, stop := context.WithCancelCause(ctx)
+	m := &member{
+		Peer:  peer.New(peer.Options{Log: d.log, Config: cfg, Node: d.node, Open: d.open}),
+		stop:  stop,
+		ended: make(chan struct{}),
+	}
+	d.mu.Lock()
+	d.members[cfg.Name] = m
+	d.mu.Unlock()
+	go func() { // ends when stopMembers calls stop
+		defer close(m.ended)
+		_ = m.Run(ctx)
+	}()
+	return m
+}
+
+// stopMembers ends peers at the same time and waits for them.
+func (d *Daemon) stopMembers(reason error, members ...*member) {
+	for _, m := range members {
+		m.stop(reason)
+	}
+	for _, m := range members {
+		<-m.ended
+		d.mu.Lock()
+		if d.members[m.Name()] == m {
+			delete(d.members, m.Name())
+		}
+		d.mu.Unlock()
+	}
+}
+
+func (d *Daemon) stopAll(reason error) { d.stopMembers(reason, d.all()...) }
+
+// all returns the peers that run, in no order.
+func (d *Daemon) all() []*member {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	all := make([]*member, 0, len(d.members))
+	for _, m := range d.members {
+		all = append(all, m)
+	}
+	return all
+}
+
+func (d *Daemon) byName(name string) *member {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.members[name]
+}
+
+// peerOf returns the configured peer of a public key.
+func (d *Daemon) peerOf(key keys.PublicKey) (config.Peer, bool) {
+	for _, p := range d.node.config().Peers {
+		if p.PublicKey == key {
+			return p, true
+		}
+	}
+	return config.Peer{}, false
+}
+
+// known tells the listener which identities may have a session.
+func (d *Daemon) known(key keys.PublicKey) bool {
+	_, ok := d.peerOf(key)
+	return ok
+}
+
+// accepted hands a connection to its peer.
+func (d *Daemon) accepted(conn *session.Conn) {
+	cfg, ok := d.peerOf(conn.Peer())
+	m := d.byName(cfg.Name)
+	if !ok || m == nil {
+		conn.Close()
+		return
+	}
+	d.wg.Go(func() { m.Accept(context.Background(), conn) }) // ends when the peer has taken it, or has ended
+}
+
+// vanished puts back what something removed from an interface.
+func (d *Daemon) vanished(iface string) {
+	for _, p := range d.node.config().Peers {
+		if m := d.byName(p.Name); m != nil && p.Interface == iface {
+			_ = m.Restore(context.Background())
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package daemon
+
+import (
+	"crypto/rand"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"tund/internal/aead"
+	"tund/internal/config"
+	"tund/internal/keys"
+	"tund/internal/netcfg"
+)
+
+// ethernetMTU is taken for the outer MTU where no route tells.
+const ethernetMTU = 1500
+
+// node is what all peers share; it implements peer.Node.
+type node struct {
+	instance [16]byte
+	indexes  *keys.Indexes
+	net      *netcfg.Manager
+	holds    *holds
+
+	mu       sync.RWMutex
+	cfg      *config.Config
+	identity *keys.Identity
+}
+
+func newNode(cfg *config.Config, net *netcfg.Manager, h *holds) *node {
+	n := &node{indexes: keys.NewIndexes(time.Now), net: net, holds: h}
+	_, _ = rand.Read(n.instance[:]) // never fails (crypto/rand)
+	n.use(cfg)
+	return n
+}
+
+// use puts cfg into force.
+func (n *node) use(cfg *config.Config) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cfg = cfg
+	if n.identity == nil || n.identity.Public() != keys.NewIdentity(cfg.Node.PrivateKey).Public() {
+		n.identity = keys.NewIdentity(cfg.Node.PrivateKey)
+	}
+}
+
+func (n *node) config() *config.Config {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.cfg
+}
+
+// Identity implements peer.Node.
+func (n *node) Identity() *keys.Identity {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.identity
+}
+
+// Instance implements peer.Node.
+func (n *node) Instance() [16]byte { return n.instance }
+
+// Indexes implements peer.Node.
+func (n *node) Indexes() *keys.Indexes { return n.indexes }
+
+// AEADs implements peer.Node.
+func (n *node) AEADs() []keys.AEAD {
+	if configured := n.config().Node.AEAD; len(configured) > 0 {
+		return configured
+	}
+	return aead.Preferred()
+}
+
+// Local implements peer.Node: the first listen address that fits, so that datagrams
+// leave from where the door receives, or any address and port.
+func (n *node) Local(remote netip.Addr) netip.AddrPort {
+	for _, l := range n.config().Node.Listen {
+		if fits(l.Addr(), remote.Unmap()) {
+			return l
+		}
+	}
+	if remote.Unmap().Is4() {
+		return netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
+	}
+	return netip.AddrPortFrom(netip.IPv6Unspecified(), 0)
+}
+
+// fits tells whether a socket bound to local can talk with remote; [::] takes both
+// families.
+func fits(local, remote netip.Addr) bool {
+	return local == netip.IPv6Unspecified() || local.Is4() == remote.Is4()
+}
+
+// Reachable implements peer.Node.
+func (n *node) Reachable(addr netip.Addr) error {
+	if name, route, ok := n.config().RouteCovering(addr); ok {
+		return fmt.Errorf("route %s of peer %s covers %s: the tunnel would swallow itself", route, name, addr)
+	}
+	return nil
+}
+
+// OuterMTU implements peer.Node.
+func (n *node) OuterMTU(addr netip.Addr) int {
+	mtu, err := n.net.RouteMTU(addr)
+	if err != nil || mtu == 0 {
+		return ethernetMTU
+	}
+	return mtu
+}
+
+// Hold implements peer.Node.
+func (n *node) Hold(peer, reason string) error { return n.holds.set(peer, reason) }
+
+// Held implements peer.Node.
+func (n *node) Held(peer string) string { return n.holds.get(peer) }
