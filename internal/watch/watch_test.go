@@ -1,0 +1,432 @@
+package watch_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"tund/internal/watch"
+)
+
+// silence is how long a test waits to see that nothing is reported.
+const silence = watch.Quiet + 150*time.Millisecond
+
+// nest is a directory with a running watcher of the files in it.
+type nest struct {
+	t       *testing.T
+	dir     string
+	watcher *watch.Watcher
+	events  chan watch.Event
+	hangup  chan os.Signal
+}
+
+// newNest starts a watcher of tund.toml, peers.d/*.toml and private.key. What prepare
+// makes is there before.
+func newNest(t *testing.T, prepare func(n *nest)) *nest {
+	t.Helper()
+	t.Parallel()
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &nest{t: t, dir: dir, events: make(chan watch.Event), hangup: make(chan os.Signal, 1)}
+	prepare(n)
+	n.watcher = watch.New(watch.Options{Log: slog.New(slog.DiscardHandler), Events: n.events, Hangup: n.hangup})
+	n.setFiles("tund.toml", "peers.d/*.toml", "private.key")
+	watching := n.watcher.Watching()
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- n.watcher.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	<-watching
+	return n
+}
+
+// filled prepares a nest with a main file, a key and one peer.
+func filled(n *nest) {
+	n.write("etc/tund.toml", "a")
+	n.write("etc/private.key", "a")
+	n.write("etc/peers.d/one.toml", "a")
+}
+
+// setFiles sets files of the directory etc.
+func (n *nest) setFiles(names ...string) {
+	for i := range names {
+		names[i] = n.path("etc/" + names[i])
+	}
+	n.watcher.SetFiles(names)
+}
+
+func (n *nest) path(name string) string { return filepath.Join(n.dir, name) }
+
+func (n *nest) must(err error) {
+	n.t.Helper()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+func (n *nest) write(name, text string) {
+	n.t.Helper()
+	n.must(os.MkdirAll(filepath.Dir(n.path(name)), 0o755))
+	n.must(os.WriteFile(n.path(name), []byte(text), 0o600))
+}
+
+// replace writes a file as careful editors do.
+func (n *nest) replace(name, text string) {
+	n.t.Helper()
+	n.write(name+".new", text)
+	n.must(os.Rename(n.path(name+".new"), n.path(name)))
+}
+
+func (n *nest) link(target, name string) {
+	n.t.Helper()
+	n.must(os.MkdirAll(filepath.Dir(n.path(name)), 0o755))
+	n.must(os.Symlink(target, n.path(name)))
+}
+
+// relink replaces a symbolic link in one step.
+func (n *nest) relink(target, name string) {
+	n.t.Helper()
+	n.link(target, name+".tmp")
+	n.must(os.Rename(n.path(name+".tmp"), n.path(name)))
+}
+
+// want waits for one event of a file, and for the silence after it.
+func (n *nest) want() watch.Event {
+	n.t.Helper()
+	select {
+	case e := <-n.events:
+		if e.Reason != watch.File || !strings.HasPrefix(e.Path, n.dir) {
+			n.t.Errorf("got %+v", e)
+		}
+		n.wantNone()
+		return e
+	case <-time.After(10 * time.Second):
+		n.t.Fatal("no event")
+		return watch.Event{}
+	}
+}
+
+func (n *nest) wantNone() {
+	n.t.Helper()
+	select {
+	case e := <-n.events:
+		n.t.Errorf("unexpected event %+v", e)
+	case <-time.After(silence):
+	}
+}
+
+func TestEachWayToChangeAFileIsReportedOnce(t *testing.T) {
+	for name, change := range map[string]func(n *nest){
+		"write in place":             func(n *nest) { n.write("etc/tund.toml", "b") },
+		"the same text again":        func(n *nest) { n.write("etc/tund.toml", "a") },
+		"rename over":                func(n *nest) { n.replace("etc/tund.toml", "b") },
+		"backup, then a new file":    func(n *nest) { n.backup("etc/tund.toml", "b") },
+		"remove":                     func(n *nest) { n.must(os.Remove(n.path("etc/tund.toml"))) },
+		"a peer changed":             func(n *nest) { n.write("etc/peers.d/one.toml", "b") },
+		"a peer added":               func(n *nest) { n.write("etc/peers.d/two.toml", "b") },
+		"a peer added by rename":     func(n *nest) { n.replace("etc/peers.d/two.toml", "b") },
+		"a peer removed":             func(n *nest) { n.must(os.Remove(n.path("etc/peers.d/one.toml"))) },
+		"a peer put aside":           func(n *nest) { n.must(os.Rename(n.path("etc/peers.d/one.toml"), n.path("etc/peers.d/.one"))) },
+		"a key changed":              func(n *nest) { n.write("etc/private.key", "b") },
+		"peers.d removed":            func(n *nest) { n.must(os.RemoveAll(n.path("etc/peers.d"))) },
+		"the mode of a key":          func(n *nest) { n.must(os.Chmod(n.path("etc/private.key"), 0o640)) },
+		"the owner of a key":         func(n *nest) { n.must(os.Chown(n.path("etc/private.key"), -1, 12345)) },
+		"a file becomes a link":      func(n *nest) { n.write("other", "b"); n.relink("../other", "etc/tund.toml") },
+		"a hard link takes its name": func(n *nest) { n.write("other", "b"); n.hardlink("other", "etc/tund.toml") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNest(t, filled)
+			change(n)
+			n.want()
+			n.write("etc/tund.toml", "and once more")
+			n.want()
+		})
+	}
+}
+
+// backup writes a file as editors do that keep the old one.
+func (n *nest) backup(name, text string) {
+	n.must(os.Rename(n.path(name), n.path(name+"~")))
+	n.write(name, text)
+}
+
+func (n *nest) hardlink(target, name string) {
+	n.must(os.Link(n.path(target), n.path(name+".x")))
+	n.must(os.Rename(n.path(name+".x"), n.path(name)))
+}
+
+func TestNoiseIsNotReported(t *testing.T) {
+	for name, noise := range map[string]func(n *nest){
+		"an editor's own files": func(n *nest) {
+			n.write("etc/.tund.toml.swp", "x")
+			n.write("etc/4913", "x")
+			n.write("etc/tund.toml~", "x")
+			n.write("etc/tund.toml.dpkg-new", "x")
+		},
+		"dot files and others in peers.d": func(n *nest) {
+			n.write("etc/peers.d/.two.toml", "x")
+			n.write("etc/peers.d/two.toml.dpkg-dist", "x")
+			n.write("etc/peers.d/sub/two.toml", "x")
+		},
+		"a key that is not in use": func(n *nest) { n.write("etc/old.key", "x") },
+		"a mode set to what it is": func(n *nest) { n.must(os.Chmod(n.path("etc/private.key"), 0o600)) },
+		"a touch":                  func(n *nest) { now := time.Now(); n.must(os.Chtimes(n.path("etc/tund.toml"), now, now)) },
+		"reading":                  func(n *nest) { _, err := os.ReadFile(n.path("etc/tund.toml")); n.must(err) },
+		"a mode of the directory":  func(n *nest) { n.must(os.Chmod(n.path("etc"), 0o711)) },
+		"what happens beside it":   func(n *nest) { n.write("other/tund.toml", "x") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNest(t, filled)
+			noise(n)
+			n.wantNone()
+		})
+	}
+}
+
+func TestWritingInManyStepsIsReportedAtItsEnd(t *testing.T) {
+	n := newNest(t, filled)
+	f, err := os.OpenFile(n.path("etc/tund.toml"), os.O_WRONLY|os.O_TRUNC, 0)
+	n.must(err)
+	for range 10 {
+		_, err := f.WriteString("x")
+		n.must(err)
+		select {
+		case e := <-n.events:
+			t.Errorf("%+v in the middle", e)
+		case <-time.After(watch.Quiet / 3):
+		}
+	}
+	n.must(f.Close())
+	n.want()
+}
+
+func TestChangeWithoutEndIsReportedNevertheless(t *testing.T) {
+	n := newNest(t, filled)
+	begin := time.Now()
+	for {
+		n.write("etc/tund.toml", "x")
+		select {
+		case <-n.events:
+			if d := time.Since(begin); d < watch.Patience || d > watch.Patience+time.Second {
+				t.Errorf("after %v", d)
+			}
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+		if time.Since(begin) > 10*time.Second {
+			t.Fatal("no event")
+		}
+	}
+}
+
+func TestChangesJoinTheEventThatWaitsForItsOwner(t *testing.T) {
+	n := newNest(t, filled)
+	for _, name := range []string{"etc/tund.toml", "etc/private.key", "etc/peers.d/one.toml"} {
+		n.write(name, "b")
+		time.Sleep(silence)
+	}
+	if e := n.want(); e.Path != n.path("etc/tund.toml") {
+		t.Errorf("got %+v, not the first", e)
+	}
+}
+
+func TestSignalIsReportedAtOnceAndTakesAWaitingChangeAlong(t *testing.T) {
+	n := newNest(t, filled)
+	n.write("etc/tund.toml", "b")
+	time.Sleep(silence)
+	n.hangup <- syscall.SIGHUP
+	time.Sleep(silence)
+	if e := <-n.events; e != (watch.Event{Reason: watch.Signal}) {
+		t.Errorf("got %+v", e)
+	}
+	n.wantNone()
+	begin := time.Now()
+	n.hangup <- syscall.SIGHUP
+	<-n.events
+	if d := time.Since(begin); d > watch.Quiet {
+		t.Errorf("took %v", d)
+	}
+}
+
+func TestWatcherOutlivesTheChannelOfSignals(t *testing.T) {
+	n := newNest(t, filled)
+	close(n.hangup)
+	n.write("etc/tund.toml", "b")
+	n.want()
+}
+
+func TestSwappedLinksAreFollowed(t *testing.T) {
+	n := newNest(t, func(n *nest) { // as Kubernetes mounts a ConfigMap
+		n.write("etc/..1/tund.toml", "1")
+		n.write("etc/..2/tund.toml", "2")
+		n.link("..1", "etc/..data")
+		n.link("..data/tund.toml", "etc/tund.toml")
+	})
+	n.relink("..2", "etc/..data")
+	n.want()
+	n.write("etc/..2/tund.toml", "in the new directory")
+	n.want()
+	n.write("etc/..1/tund.toml", "in the old directory")
+	n.wantNone()
+	n.must(os.RemoveAll(n.path("etc/..2")))
+	n.want()
+	n.write("etc/..2/tund.toml", "the target is back")
+	n.want()
+}
+
+func TestFilesBehindLinksAreWatchedWhereTheyAre(t *testing.T) {
+	n := newNest(t, func(n *nest) {
+		n.write("srv/main", "a")
+		n.write("srv/peers/one.toml", "a")
+		n.write("run/two", "a")
+		n.link("../srv/main", "etc/tund.toml")
+		n.link(n.path("srv/peers"), "etc/peers.d")
+		n.link("../../run/two", "srv/peers/two.toml")
+		n.link("../srv/later", "etc/private.key")
+	})
+	for _, name := range []string{"srv/main", "srv/peers/one.toml", "srv/peers/three.toml", "run/two", "srv/later"} {
+		n.replace(name, "b")
+		n.want()
+		n.write(name, "c")
+		n.want()
+	}
+}
+
+func TestCircleOfLinksIsBorne(t *testing.T) {
+	n := newNest(t, func(n *nest) {
+		n.link("private.key", "etc/tund.toml")
+		n.link("tund.toml", "etc/private.key")
+	})
+	n.replace("etc/tund.toml", "b")
+	n.want()
+}
+
+func TestWhatIsMissingIsSeenWhenItComes(t *testing.T) {
+	n := newNest(t, func(*nest) {})
+	n.write("etc/tund.toml", "a")
+	n.want()
+	n.write("etc/private.key", "a")
+	n.want()
+	n.write("etc/peers.d/one.toml", "a")
+	n.want()
+	n.write("etc/peers.d/one.toml", "b")
+	n.want()
+}
+
+func TestDirectoryThatIsMadeAgainIsWatchedAgain(t *testing.T) {
+	n := newNest(t, filled)
+	n.must(os.RemoveAll(n.path("etc")))
+	n.want()
+	n.write("etc/tund.toml", "b")
+	n.want()
+	n.replace("etc/tund.toml", "c")
+	n.want()
+	n.must(os.RemoveAll(n.path("etc")))
+	filled(n)
+	n.want()
+	n.write("etc/peers.d/one.toml", "d")
+	n.want()
+}
+
+func TestDirectoryThatIsExchangedIsWatchedAnew(t *testing.T) {
+	n := newNest(t, filled)
+	n.write("next/tund.toml", "b")
+	n.must(os.Rename(n.path("etc"), n.path("old")))
+	n.must(os.Rename(n.path("next"), n.path("etc")))
+	n.want()
+	n.write("old/tund.toml", "c")
+	n.wantNone()
+	n.write("etc/tund.toml", "d")
+	n.want()
+}
+
+func TestNewFilesAreWatchedAndOldOnesForgotten(t *testing.T) {
+	n := newNest(t, filled)
+	n.write("etc/keys/beta.psk", "a")
+	n.setFiles("tund.toml", "keys/beta.psk")
+	time.Sleep(silence) // for Run to take them over
+	n.replace("etc/keys/beta.psk", "b")
+	n.want()
+	n.write("etc/private.key", "b")
+	n.wantNone()
+}
+
+func TestChangeBetweenSetFilesAndRunIsReported(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "tund.toml")
+	events := make(chan watch.Event)
+	w := watch.New(watch.Options{Log: slog.New(slog.DiscardHandler), Events: events})
+	w.SetFiles([]string{file})
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = w.Run(t.Context()) }() // ends with the test
+	select {
+	case e := <-events:
+		if e != (watch.Event{Reason: watch.File, Path: file}) {
+			t.Errorf("got %+v", e)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("no event")
+	}
+}
+
+func TestSetFilesMayBeCalledFromManyGoroutines(t *testing.T) {
+	n := newNest(t, filled)
+	done := make(chan struct{})
+	for i := range 4 {
+		go func() {
+			for j := range 50 {
+				n.watcher.SetFiles([]string{n.path(fmt.Sprintf("etc/%d-%d", i, j%3))})
+				_ = n.watcher.Err()
+			}
+			done <- struct{}{}
+		}()
+	}
+	for range 4 {
+		<-done
+	}
+	n.setFiles("tund.toml")
+	time.Sleep(silence) // for Run to take them over
+	n.write("etc/tund.toml", "b")
+	n.want()
+}
+
+func TestRunLeavesNoGoroutineAndNoDescriptor(t *testing.T) {
+	dir := t.TempDir()
+	count := func() int { return runtime.NumGoroutine() }
+	descriptors := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	goroutines, open := count(), descriptors()
+	for range 5 {
+		ctx, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		w := watch.New(watch.Options{Log: slog.New(slog.DiscardHandler), Events: make(chan watch.Event)})
+		w.SetFiles([]string{filepath.Join(dir, "x")})
+		if err := w.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		stop()
+	}
+	if g, d := count(), descriptors(); g > goroutines || d > open {
+		t.Errorf("%d goroutines and %d descriptors were %d and %d", g, d, goroutines, open)
+	}
+}
