@@ -261,7 +261,7 @@ func (d *Daemon) accepted(conn *session.Conn) {
 	cfg, ok := d.peerOf(conn.Peer())
 	m := d.byName(cfg.Name)
 	if !ok || m == nil {
-		conn.Close()
+		_ = conn.Close()
 		return
 	}
 	d.wg.Go(func() { m.Accept(context.Background(), conn) }) // ends when the peer has taken it, or has ended

@@ -126,11 +126,14 @@ func (g *gates) closeAll(gone []*gate) {
 }
 
 // setIdentity makes all listeners answer as id from now on.
-func (g *gates) setIdentity(id *keys.Identity) {
+func (g *gates) setIdentity(id *keys.Identity) error {
 	g.options.Identity = id
 	for _, k := range g.open {
-		k.listener.SetIdentity(id)
+		if err := k.listener.SetIdentity(id); err != nil {
+			return fmt.Errorf("listen on %s: %w", k.addr, err)
+		}
 	}
+	return nil
 }
 
 // count fills in what did not get in.

@@ -48,8 +48,7 @@ func (d *Daemon) reload(ctx context.Context) ctl.ReloadResult {
 // mend it.
 func (d *Daemon) refuse(err error) ctl.ReloadResult {
 	result := refusal(ctl.ConfigError{File: d.o.Config, Message: err.Error()})
-	var invalid *config.Errors
-	if errors.As(err, &invalid) {
+	if invalid, ok := errors.AsType[*config.Errors](err); ok {
 		d.watcher.SetFiles(append(invalid.Files, d.node.config().Files...))
 		result.Errors = result.Errors[:0]
 		for _, p := range invalid.Problems {
@@ -109,7 +108,7 @@ func (d *Daemon) apply(ctx context.Context, old, cfg *config.Config, diff config
 	}
 	d.node.use(cfg)
 	if diff.Identity {
-		d.gates.setIdentity(d.node.Identity())
+		d.report("listener", d.gates.setIdentity(d.node.Identity()))
 	}
 	result := ctl.ReloadResult{Schema: ctl.Schema, Result: ctl.ReloadApplied, Peers: actions(diff), Errors: []ctl.ConfigError{}}
 	d.remove(result.Peers)
@@ -152,6 +151,7 @@ func (d *Daemon) applyPeer(ctx context.Context, cfg *config.Config, c config.Cha
 		ctx, cancel := context.WithTimeout(ctx, applyLimit)
 		defer cancel()
 		return d.byName(c.Name).Update(ctx, want, c)
+	case config.ActionUnchanged, config.ActionRemoved:
 	}
 	return nil
 }
@@ -188,17 +188,17 @@ func (d *Daemon) keepRefused(old, cfg *config.Config, result ctl.ReloadResult) {
 	if result.Result != ctl.ReloadPartly {
 		return
 	}
-	real := *cfg
-	real.Peers = slices.Clone(cfg.Peers)
+	inForce := *cfg
+	inForce.Peers = slices.Clone(cfg.Peers)
 	for _, p := range result.Peers {
 		was, ok := old.Peer(p.Name)
 		if p.Action != ctl.ActionRefused || !ok {
 			continue
 		}
-		i := slices.IndexFunc(real.Peers, func(k config.Peer) bool { return k.Name == p.Name })
-		real.Peers[i] = was
+		i := slices.IndexFunc(inForce.Peers, func(k config.Peer) bool { return k.Name == p.Name })
+		inForce.Peers[i] = was
 	}
-	d.node.use(&real)
+	d.node.use(&inForce)
 }
 
 func (d *Daemon) reconnectAll(ctx context.Context) {

@@ -45,10 +45,10 @@ func (p *Peer) onChild(ctx context.Context, e supervisor.Event) {
 	case supervisor.Started:
 		p.onStarted(ctx, e)
 	case supervisor.Exited:
-		p.onExited(ctx, e, body)
+		p.onExited(body)
 	case supervisor.Received:
 		if e.Child == p.child.number {
-			p.onMessage(ctx, body.Message)
+			p.onMessage(body.Message)
 		}
 	}
 }
@@ -72,7 +72,7 @@ func (p *Peer) onStarted(ctx context.Context, e supervisor.Event) {
 }
 
 // onExited forgets every key: packet numbers and replay windows died with the child.
-func (p *Peer) onExited(ctx context.Context, _ supervisor.Event, body supervisor.Exited) {
+func (p *Peer) onExited(body supervisor.Exited) {
 	p.failed("data child ended: " + errText(body.Err))
 	p.child.number, p.child.pid = 0, 0
 	p.child.restarts++
@@ -84,12 +84,12 @@ func (p *Peer) onExited(ctx context.Context, _ supervisor.Event, body supervisor
 		o.from.Installed(o.id.Key, o.id.Generation, errChildGone)
 	}
 	if p.view.deviceGone {
-		p.reopen(ctx)
+		p.reopen()
 	}
 }
 
 // onMessage handles one message of the present child.
-func (p *Peer) onMessage(ctx context.Context, m pipe.Message) {
+func (p *Peer) onMessage(m pipe.Message) {
 	switch m := m.(type) {
 	case pipe.Installed:
 		p.onInstalled(m)

@@ -38,7 +38,7 @@ func (p *Peer) Up(ctx context.Context) error {
 			refused = ctl.Errorf(ctl.CodeState, "peer %s is disabled in the configuration (enabled = false)", p.Name())
 		case p.held != "":
 			p.hold("")
-			p.open(inner)
+			p.open()
 		case p.links.main == nil:
 			p.startDial(inner) // at once, not after the back-off
 		}
@@ -191,7 +191,7 @@ func (p *Peer) rebuild(ctx context.Context, cfg config.Peer) error {
 	p.cfg = cfg
 	p.psk.Store(cfg.PresharedKey)
 	p.dial.restart()
-	p.open(ctx)
+	p.open()
 	if p.tunnel == nil && cfg.Enabled && p.held == "" {
 		return errors.New(p.view.lastError)
 	}
@@ -211,7 +211,7 @@ func (p *Peer) Reconnect(ctx context.Context) error {
 
 // Restore puts back addresses and routes that something else has removed.
 func (p *Peer) Restore(ctx context.Context) error {
-	return p.do(ctx, func(inner context.Context) {
+	return p.do(ctx, func(context.Context) {
 		if p.tunnel == nil {
 			return
 		}

@@ -96,7 +96,7 @@ func (p *Peer) startDial(ctx context.Context) {
 func (p *Peer) onDial(ctx context.Context, e dialEvent) {
 	if e.try != p.dial.try {
 		if e.conn != nil {
-			e.conn.Close()
+			_ = e.conn.Close()
 		}
 		return
 	}
@@ -220,7 +220,7 @@ func (t *try) report(ctx context.Context, e dialEvent) {
 	case t.events <- e:
 	case <-ctx.Done():
 		if e.conn != nil {
-			e.conn.Close()
+			_ = e.conn.Close()
 		}
 	}
 }

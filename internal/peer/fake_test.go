@@ -147,7 +147,7 @@ func (t *fakeTunnel) crash() {
 	t.begin()
 }
 
-func (t *fakeTunnel) Configure(c pipe.Configure) {
+func (t *fakeTunnel) Configure(pipe.Configure) {
 	t.pair.mu.Lock()
 	defer t.pair.mu.Unlock()
 	if t.number == 0 {
@@ -227,7 +227,7 @@ func (t *fakeTunnel) hear(index wire.Index) {
 			continue
 		}
 		s.heard = true
-		t.say(pipe.KeyActive{KeyID: id.KeyID, Generation: id.Generation})
+		t.say(pipe.KeyActive(id))
 		t.activate(id)
 	}
 }
@@ -269,6 +269,7 @@ func (t *fakeTunnel) SetCarrier(up bool) error {
 	t.carrier = up
 	return nil
 }
+
 func (t *fakeTunnel) Close() {
 	t.pair.mu.Lock()
 	defer t.pair.mu.Unlock()

@@ -55,7 +55,7 @@ func (l *links) find(s *session.Session) *link {
 // Accept takes over a connection on which the peer has proved its identity.
 func (p *Peer) Accept(ctx context.Context, conn *session.Conn) {
 	if err := p.do(ctx, func(inner context.Context) { p.attach(inner, conn, "") }); err != nil {
-		conn.Close()
+		_ = conn.Close()
 	}
 }
 
@@ -92,14 +92,14 @@ func (p *Peer) hello(conn *session.Conn) session.Hello {
 }
 
 // onSession handles one event of a session.
-func (p *Peer) onSession(ctx context.Context, e session.Event) {
+func (p *Peer) onSession(e session.Event) {
 	l := p.links.find(e.Session)
 	if l == nil {
 		return
 	}
 	switch body := e.Body.(type) {
 	case session.Established:
-		p.onEstablished(ctx, l, body)
+		p.onEstablished(l, body)
 	case session.InstallKey:
 		p.onInstallKey(l, body)
 	case session.InstallIV:
@@ -111,18 +111,18 @@ func (p *Peer) onSession(ctx context.Context, e session.Event) {
 	case session.Exchanged:
 		p.onExchanged(body)
 	case session.Wanted:
-		p.choose(ctx, l)
+		p.choose(l)
 	case session.PongReceived:
-		p.choose(ctx, p.links.main)
+		p.choose(p.links.main)
 	case session.ShutdownReceived:
 		p.onShutdown(body)
 	case session.Closed:
-		p.onClosed(ctx, l, body)
+		p.onClosed(l, body)
 	}
 }
 
 // onEstablished takes a session into service, or asks which of two to keep.
-func (p *Peer) onEstablished(ctx context.Context, l *link, body session.Established) {
+func (p *Peer) onEstablished(l *link, body session.Established) {
 	l.established = body
 	switch {
 	case !p.cfg.Enabled:
@@ -132,14 +132,14 @@ func (p *Peer) onEstablished(ctx context.Context, l *link, body session.Establis
 	case p.tunnel == nil:
 		l.s.Close(session.CloseDisabled, "this tunnel cannot be opened at the other side")
 	case p.links.main == nil:
-		p.adopt(ctx, l)
+		p.adopt(l)
 	default:
-		p.contest(ctx, l)
+		p.contest(l)
 	}
 }
 
 // adopt makes l the main session.
-func (p *Peer) adopt(ctx context.Context, l *link) {
+func (p *Peer) adopt(l *link) {
 	p.links.main, p.links.exchange = l, false
 	p.links.notBefore, p.links.failures = 0, 0
 	p.agenda.clear(taskDecide)
@@ -157,16 +157,16 @@ func (p *Peer) adopt(ctx context.Context, l *link) {
 }
 
 // contest decides between the main session and a newer one.
-func (p *Peer) contest(ctx context.Context, l *link) {
+func (p *Peer) contest(l *link) {
 	if p.links.rival != nil {
 		p.links.rival.s.Close(session.CloseDuplicate, "")
 	}
 	p.links.rival = l
 	switch p.arbitrate(p.links.main, l) {
 	case session.KeepNewer:
-		p.choose(ctx, l)
+		p.choose(l)
 	case session.KeepOlder:
-		p.choose(ctx, p.links.main)
+		p.choose(p.links.main)
 	case session.PingOlder:
 		p.holdBoth(true)
 		p.links.main.s.Ping(0)
@@ -183,10 +183,10 @@ func (p *Peer) holdBoth(held bool) {
 }
 
 // decide ends the contest when nobody else has: the older one did not answer.
-func (p *Peer) decide(ctx context.Context) { p.choose(ctx, p.links.rival) }
+func (p *Peer) decide() { p.choose(p.links.rival) }
 
 // choose keeps one of the two sessions and closes the other.
-func (p *Peer) choose(ctx context.Context, winner *link) {
+func (p *Peer) choose(winner *link) {
 	if p.links.rival == nil || winner == nil {
 		return
 	}
@@ -199,7 +199,7 @@ func (p *Peer) choose(ctx context.Context, winner *link) {
 		return
 	}
 	older.s.Close(session.CloseDuplicate, "")
-	p.adopt(ctx, newer)
+	p.adopt(newer)
 }
 
 // onShutdown obeys the other side's goodbye: keys go after the drain, and with an
@@ -215,7 +215,7 @@ func (p *Peer) onShutdown(body session.ShutdownReceived) {
 }
 
 // onClosed lets a session go and looks what remains.
-func (p *Peer) onClosed(ctx context.Context, l *link, body session.Closed) {
+func (p *Peer) onClosed(l *link, body session.Closed) {
 	l.cancel()
 	p.links.open = slices.DeleteFunc(p.links.open, func(k *link) bool { return k == l })
 	switch l {
@@ -224,20 +224,20 @@ func (p *Peer) onClosed(ctx context.Context, l *link, body session.Closed) {
 		p.agenda.clear(taskDecide)
 		p.links.main.s.Hold(false)
 	case p.links.main:
-		p.onMainClosed(ctx, body)
+		p.onMainClosed(body)
 	default:
 		p.onFruitless(body)
 	}
 }
 
 // onMainClosed goes on with the rival, or without a session.
-func (p *Peer) onMainClosed(ctx context.Context, body session.Closed) {
+func (p *Peer) onMainClosed(body session.Closed) {
 	p.links.main, p.links.exchange = nil, false
 	p.agenda.clear(taskRenew)
 	if next := p.links.rival; next != nil {
 		p.links.rival = nil
 		next.s.Hold(false)
-		p.adopt(ctx, next)
+		p.adopt(next)
 		return
 	}
 	if body.Err != nil && body.Code != session.CloseShutdown {
@@ -374,10 +374,10 @@ func (p *Peer) goodbye(ctx context.Context, reason string, stayDown bool) (ackno
 		case e := <-p.in.sessions:
 			if body, ok := e.Body.(session.Closed); ok && e.Session == l.s {
 				p.links.rival = nil
-				p.onClosed(ctx, l, body)
+				p.onClosed(l, body)
 				return body.Err == nil
 			}
-			p.onSession(ctx, e)
+			p.onSession(e)
 		case e := <-p.in.children:
 			p.onChild(ctx, e)
 		case <-limit.C:

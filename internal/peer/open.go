@@ -1,7 +1,6 @@
 package peer
 
 import (
-	"context"
 	"net/netip"
 	"slices"
 	"time"
@@ -27,7 +26,7 @@ const (
 
 // open makes the tunnel, unless it exists or must not. A failure is a state of the
 // peer, and tried again.
-func (p *Peer) open(ctx context.Context) {
+func (p *Peer) open() {
 	p.agenda.clear(taskOpen)
 	if !p.cfg.Enabled || p.held != "" || p.tunnel != nil {
 		return
@@ -64,10 +63,10 @@ func (p *Peer) close() {
 }
 
 // reopen makes a new device after an administrator deleted the old one.
-func (p *Peer) reopen(ctx context.Context) {
+func (p *Peer) reopen() {
 	p.log.Warn("device lost", "iface", p.cfg.Interface)
 	p.close()
-	p.open(ctx)
+	p.open()
 }
 
 // localPort is the port that the other side shall send data to. Where the node

@@ -144,7 +144,7 @@ func (p *Peer) Run(ctx context.Context) error {
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer p.wg.Wait()
 	defer cancel()
-	p.open(inner)
+	p.open()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -158,7 +158,7 @@ func (p *Peer) Run(ctx context.Context) error {
 		case f := <-p.in.commands:
 			f(inner)
 		case e := <-p.in.sessions:
-			p.onSession(inner, e)
+			p.onSession(e)
 		case e := <-p.in.children:
 			p.onChild(inner, e)
 		case e := <-p.in.dials:
@@ -193,7 +193,7 @@ func (p *Peer) onTime(ctx context.Context) {
 		}
 		switch t {
 		case taskOpen:
-			p.open(ctx)
+			p.open()
 		case taskDial:
 			p.startDial(ctx)
 		case taskExchange:
@@ -203,9 +203,10 @@ func (p *Peer) onTime(ctx context.Context) {
 		case taskWipe:
 			p.afterDrain()
 		case taskDecide:
-			p.decide(ctx)
+			p.decide()
 		case taskRenew:
 			p.startDial(ctx)
+		case taskCount:
 		}
 	}
 }
