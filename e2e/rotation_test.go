@@ -60,8 +60,11 @@ func wantRotation(t *testing.T, p *lab.Pair, verb string, r lab.Rotation) {
 	if one.To <= one.From {
 		t.Errorf("%s: from %d to %d", verb, one.From, one.To)
 	}
-	if one.Lost == nil || *one.Lost != 0 {
-		t.Errorf("%s: lost %v, want 0", verb, one.Lost)
+	switch {
+	case one.Lost == nil:
+		t.Errorf("%s: does not know what was lost", verb)
+	case *one.Lost != 0:
+		t.Errorf("%s: %d packets lost, want 0", verb, *one.Lost)
 	}
 	for node, peer := range map[*lab.Node]string{p.Alpha: "beta", p.Beta: "alpha"} {
 		status := node.MustPeer(peer)

@@ -29,8 +29,12 @@ func TestDownUpAndShutdown(t *testing.T) {
 	lab.Until(t, 5*time.Second, "beta has freed child and device", func() bool {
 		return !lab.Alive(child) && p.Beta.Index(p.BetaDevice) == 0
 	})
-	wantCtl(t, p.Alpha, 0, "up", "beta")
-	p.Beta.Ctl("up", "alpha") // may be needed, may be not; it is up in the end
+	ours := make(chan lab.Result, 1) // one result, read below
+	go func() { ours <- p.Alpha.Ctl("up", "beta") }()
+	wantCtl(t, p.Beta, 0, "up", "alpha")
+	if r := <-ours; r.Code != 0 {
+		t.Errorf("tunctl up on alpha: exit %d: %s", r.Code, r.Stderr)
+	}
 	p.WaitUp()
 	wantPing(t, p.Beta, lab.AlphaInner4)
 }
