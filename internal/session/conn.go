@@ -2,6 +2,7 @@ package session
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net"
 	"net/netip"
 
@@ -49,6 +50,11 @@ func (c *Conn) Local() netip.AddrPort { return c.local }
 
 // Remote is the address of the other end, an IPv4 one in its own form.
 func (c *Conn) Remote() netip.AddrPort { return c.remote }
+
+// Format names the other end, for every verb: no secret in c can be printed.
+func (c *Conn) Format(state fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(state, "connection with %s at %s", c.peer, c.remote)
+}
 
 // Close closes the connection at once, without a word to the other end. It does not wait
 // for a peer that does not read, as TLS's own Close would.

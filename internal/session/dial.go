@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"syscall"
@@ -82,7 +83,7 @@ func (d *Dialer) dial(ctx context.Context, addr netip.AddrPort, peer keys.Public
 	stream := tls.Client(&preludeWriter{Conn: raw, listener: peer}, config)
 	if err := handshake(ctx, stream); err != nil {
 		_ = raw.Close()
-		return nil, fmt.Errorf("handshake: %w", err)
+		return nil, handshakeError(err, peer)
 	}
 	c, err := newConn(stream, peer, true)
 	if err != nil {
@@ -97,6 +98,14 @@ func handshake(ctx context.Context, stream *tls.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, handshakeLimit)
 	defer cancel()
 	return stream.HandshakeContext(ctx)
+}
+
+// handshakeError explains what a listener with another key looks like: it says nothing.
+func handshakeError(err error, peer keys.PublicKey) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
+		return fmt.Errorf("handshake: no answer: is %s the public key there? %w", peer, err)
+	}
+	return fmt.Errorf("handshake: %w", err)
 }
 
 // plainCause takes "dial tcp ADDRESS" off an error that gets it from us.

@@ -38,7 +38,7 @@ func (k Kind) String() string {
 	}
 }
 
-// Established: the peer's HELLO has come and fits ours. It is the first event, if the
+// Established says that the peer's HELLO has come and fits ours. It is the first event, if the
 // session gets so far. The owner that dialled now calls [Session.Rekey].
 type Established struct {
 	Hello   Hello // the peer's
@@ -47,7 +47,7 @@ type Established struct {
 	At      time.Time
 }
 
-// InstallKey: the owner gives the key to its child and answers with [Session.Installed].
+// InstallKey is a new key: the owner gives it to its child and answers with [Session.Installed].
 // The receive key is live at once; the send key too if Activate is set, else with the
 // [Activate] event or when the child has opened a first packet with the new key, whichever
 // is earlier. The owner owns both indexes and the copies of both keys from now on, whatever
@@ -63,7 +63,7 @@ type InstallKey struct {
 	Activate     bool
 }
 
-// InstallIV: the same for a further IV generation of a key that is installed.
+// InstallIV is the same for a further IV generation of a key that is installed.
 type InstallIV struct {
 	KeyID        keys.KeyID
 	Generation   keys.Generation
@@ -72,20 +72,20 @@ type InstallIV struct {
 	Activate     bool
 }
 
-// Activate: the peer sends with it, so the child shall, too.
+// Activate says that the peer sends with the key, so the child shall, too.
 type Activate struct {
 	KeyID      keys.KeyID
 	Generation keys.Generation
 }
 
-// Drop: an exchange was given up before the peer could use its key; the owner wipes
+// Drop says that an exchange was given up before the peer could use its key; the owner wipes
 // exactly this slot and releases its index. Generation 0 stands for the whole key.
 type Drop struct {
 	KeyID      keys.KeyID
 	Generation keys.Generation
 }
 
-// Exchanged: an exchange has ended, whoever began it. Exactly one comes for each exchange
+// Exchanged says that an exchange has ended, whoever began it. Exactly one comes for each exchange
 // that was in flight, before Closed. Where both sides began one at the same time, only the
 // winner's is reported. If Err is not nil nothing has changed, KeyID is 0 and Reason says
 // why if it was aborted; the next try is the owner's, after a pause.
@@ -99,17 +99,18 @@ type Exchanged struct {
 	Reason     AbortReason
 }
 
-// Wanted: a REKEY of the peer has come while the session is held. It waits. The owner may
+// Wanted says that a REKEY of the peer has come while the session is held. It waits. The owner may
 // take it as the peer's decision that this session is the one to go on.
 type Wanted struct{}
 
-// ShutdownReceived: the peer ends the tunnel. CLOSE has been answered, Closed follows.
+// ShutdownReceived says that the peer ends the tunnel. It is answered with CLOSE, and Closed
+// follows.
 type ShutdownReceived struct {
 	Reason   string
 	StayDown bool
 }
 
-// PongReceived: the PONG to the PING of [Session.Ping] has come.
+// PongReceived says that the PONG to the PING of [Session.Ping] has come.
 type PongReceived struct{ ID uint64 }
 
 // Closed is the last event. Err is nil if the owner ended the session by Close, or by

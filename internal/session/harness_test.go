@@ -247,23 +247,22 @@ func (w *world) checkLocked() {
 }
 
 // packet lets one packet pass from n to the other end, which confirms and retires.
-func (w *world) packet(n *node) bool {
+func (w *world) packet(n *node) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if n.child.send == (sealing{}) {
-		return false
+		return
 	}
 	to := w.other(n)
 	at, ok := to.child.open(n.child.send)
 	if !ok {
 		w.t.Errorf("packet of %s did not open", n.name)
-		return false
+		return
 	}
 	to.child.activate(at)
 	to.child.retireOlder(at)
 	to.s.Confirmed(at.kid, at.g)
 	w.checkLocked()
-	return true
 }
 
 // traffic lets packets pass both ways, twice, so that everything pending is confirmed.
@@ -482,14 +481,13 @@ func (w *world) against(ctx context.Context, n *node) *rawPeer {
 }
 
 // greet exchanges HELLOs as a raw peer.
-func (p *rawPeer) greet(h Hello) Hello {
+func (p *rawPeer) greet(h Hello) {
 	p.t.Helper()
-	got := expect[Hello](p)
+	expect[Hello](p)
 	if len(h.Versions) == 0 {
 		h.Versions = []uint16{Version}
 	}
 	p.send(h)
-	return got
 }
 
 func lengthOf(n uint32) []byte { return binary.BigEndian.AppendUint32(nil, n) }

@@ -116,16 +116,9 @@ func (l *Listener) Run(ctx context.Context) error {
 	defer group.Wait()
 	defer l.hall.closeAll()
 	for {
-		raw, err := l.tcp.Accept()
-		switch {
-		case errors.Is(err, net.ErrClosed):
+		raw, err := l.accept(ctx)
+		if err != nil {
 			return nil
-		case err != nil:
-			l.o.Log.Warn("connection not accepted", "err", err)
-			if !pause(ctx, acceptPause) {
-				return nil
-			}
-			continue
 		}
 		source := addrPort(raw.RemoteAddr()).Addr()
 		g := l.hall.admit(raw, source, l.o.Reserved(source))
@@ -135,6 +128,23 @@ func (l *Listener) Run(ctx context.Context) error {
 			continue
 		}
 		group.Go(func() { l.receive(ctx, raw, g) }) // ends within its deadlines
+	}
+}
+
+// accept waits for the next connection, also through a lack of descriptors, and fails only
+// when the listener is closed. A lack that lasts is logged once.
+func (l *Listener) accept(ctx context.Context) (net.Conn, error) {
+	for failures := 0; ; failures++ {
+		raw, err := l.tcp.Accept()
+		if err == nil || errors.Is(err, net.ErrClosed) {
+			return raw, err
+		}
+		if failures == 0 {
+			l.o.Log.Warn("connection not accepted", "err", err)
+		}
+		if !pause(ctx, acceptPause) {
+			return nil, ctx.Err()
+		}
 	}
 }
 

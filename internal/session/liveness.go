@@ -40,11 +40,11 @@ func (l *liveness) next() time.Time {
 // ping sends a PING, of our own accord or because the owner asked.
 func (s *Session) ping(id uint64, asked bool) error {
 	l := &s.live
-	if s.state == stateGreeting || s.state == stateClosed || len(l.sent) >= maxPings {
-		return nil
-	}
 	if !asked {
 		l.nextPing = time.Now().Add(pingInterval)
+	}
+	if s.state == stateGreeting || s.state == stateClosed || len(l.sent) >= maxPings {
+		return nil
 	}
 	l.count++
 	p := sentPing{id: id, asked: asked}

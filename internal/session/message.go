@@ -278,7 +278,7 @@ func (b ReplyBody) check() error {
 func (m RekeyDone) check() error { return RekeyReply{Exchange: m.Exchange}.check() }
 
 func (m Reiv) check() error {
-	if err := ReivDone(m.done()).check(); err != nil {
+	if err := m.done().check(); err != nil {
 		return err
 	}
 	return checkIndex(m.Index)

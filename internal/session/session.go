@@ -98,6 +98,11 @@ func (s *Session) Remote() netip.AddrPort { return s.o.Conn.Remote() }
 // Local is our TCP address, IPv4 as IPv4.
 func (s *Session) Local() netip.AddrPort { return s.o.Conn.Local() }
 
+// Format names the other end, for every verb: no secret in s can be printed.
+func (s *Session) Format(state fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(state, "session with %s", s.peer)
+}
+
 // Run speaks until the session ends, closes the connection and says why: nil if ctx was
 // cancelled (then nothing more is sent, neither to the peer nor as an event) or if the owner
 // ended it by Close, or by Shutdown that was acknowledged. It must be called once.
