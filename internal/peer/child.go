@@ -27,7 +27,7 @@ type child struct {
 	restarts uint64
 	seq      uint64     // last Configure, GetStats or SendProbe
 	stats    pipe.Stats // the newest
-	waiting  []order    // keys that arrived while no child was ready
+	waiting  []order    // keys that the child has not been given yet
 	pending  []order    // keys that the child has not acknowledged
 }
 
@@ -57,13 +57,10 @@ func (p *Peer) onChild(ctx context.Context, e supervisor.Event) {
 func (p *Peer) onStarted(ctx context.Context, e supervisor.Event) {
 	p.child.number, p.child.pid = e.Child, e.PID
 	p.child.stats = pipe.Stats{LastReceived: -1}
-	waiting := p.child.waiting
-	p.child.waiting = nil
-	for _, o := range waiting {
-		p.install(o)
-	}
+	waited := len(p.child.waiting) > 0
+	p.installWaiting()
 	switch {
-	case len(waiting) > 0:
+	case waited:
 	case p.links.main != nil:
 		p.wantRekey()
 	default:
@@ -118,13 +115,24 @@ func (p *Peer) send(m pipe.Message) error {
 	return p.tunnel.Send(p.child.number, m)
 }
 
-// install hands a slot to the child; its session hears of the outcome. Keys that no
-// child has seen yet may wait for the next one: nothing was sealed with them.
-func (p *Peer) install(o order) {
-	if p.child.number == 0 && p.tunnel != nil {
-		p.child.waiting = append(p.child.waiting, o)
-		return
+// enlist queues a slot for the child, for as long as there is none, or it holds as
+// many as it may. Nothing was sealed with a key that waits here.
+func (p *Peer) enlist(o order) {
+	p.child.waiting = append(p.child.waiting, o)
+	p.installWaiting()
+}
+
+func (p *Peer) installWaiting() {
+	for len(p.child.waiting) > 0 && p.tunnel != nil && p.child.number != 0 &&
+		len(p.ring.slots)-len(p.child.waiting) < maxSlots {
+		o := p.child.waiting[0]
+		p.child.waiting = p.child.waiting[1:]
+		p.install(o)
 	}
+}
+
+// install hands a slot to the child; its session hears of the outcome.
+func (p *Peer) install(o order) {
 	if err := p.send(o.message); err != nil {
 		p.dropSlot(o.id)
 		o.from.Installed(o.id.Key, o.id.Generation, err)
@@ -192,6 +200,7 @@ func (p *Peer) retire() {
 	if id, ok := p.ring.retirable(p.o.Now() - retireGrace); ok {
 		p.ring.retire(id)
 		_ = p.send(pipe.Retire{KeyID: id.Key, Generation: id.Generation})
+		p.installWaiting()
 	}
 	p.agendaRetire()
 }
@@ -216,8 +225,10 @@ func (p *Peer) afterDrain() {
 	}
 }
 
+// dropSlot forgets a slot, in the child or on its way there.
 func (p *Peer) dropSlot(id slotID) {
 	p.ring.drop(id)
+	p.child.waiting = slices.DeleteFunc(p.child.waiting, func(o order) bool { return o.id == id })
 	_ = p.send(pipe.Drop{KeyID: id.Key, Generation: id.Generation})
 }
 

@@ -265,7 +265,7 @@ func (p *Peer) onInstallKey(l *link, b session.InstallKey) {
 	p.links.exchange = true
 	id, now := slotID{Key: b.KeyID}, p.o.Now()
 	p.ring.add(slot{id: id, epoch: b.Epoch, aead: b.AEAD, index: b.ReceiveIndex, at: now, born: now})
-	p.install(order{id: id, activate: b.Activate, from: l.s, message: pipe.InstallKey{
+	p.enlist(order{id: id, activate: b.Activate, from: l.s, message: pipe.InstallKey{
 		KeyID: b.KeyID, Epoch: b.Epoch, AEAD: b.AEAD, Send: b.Send, Receive: b.Receive,
 		SendIndex: b.SendIndex, ReceiveIndex: b.ReceiveIndex, Activate: b.Activate,
 	}})
@@ -276,7 +276,7 @@ func (p *Peer) onInstallIV(l *link, b session.InstallIV) {
 	p.links.exchange = true
 	id := slotID{b.KeyID, b.Generation}
 	p.ring.add(slot{id: id, index: b.ReceiveIndex, at: p.o.Now()})
-	p.install(order{id: id, activate: b.Activate, from: l.s, message: pipe.InstallIV{
+	p.enlist(order{id: id, activate: b.Activate, from: l.s, message: pipe.InstallIV{
 		KeyID: b.KeyID, Generation: b.Generation,
 		SendIndex: b.SendIndex, ReceiveIndex: b.ReceiveIndex, Activate: b.Activate,
 	}})

@@ -14,6 +14,12 @@ import (
 // after both ends have installed it.
 const confirmLimit = 3 * time.Second
 
+// How often, and how far apart, a rotation looks for packets that seem lost.
+const (
+	lossLooks = 5
+	lossPause = 20 * time.Millisecond
+)
+
 // RotateKey agrees with the other side on a new epoch, waits until both use it, and
 // tells how many packets were lost meanwhile.
 func (p *Peer) RotateKey(ctx context.Context) ctl.PeerResult { return p.rotate(ctx, true) }
@@ -39,7 +45,7 @@ func (p *Peer) rotate(ctx context.Context, epoch bool) ctl.PeerResult {
 		}
 		return result
 	}
-	countLoss(&result, before, p.probe(ctx))
+	p.countLoss(ctx, &result, before)
 	return result
 }
 
@@ -139,16 +145,34 @@ func (p *Peer) probe(ctx context.Context) pipe.ProbeResult {
 	}
 }
 
-// countLoss fills in how many packets went missing between two probes; nothing if
-// one of them has failed.
-func countLoss(r *ctl.PeerResult, before, after pipe.ProbeResult) {
-	if !before.OK || !after.OK {
-		return
+// countLoss fills in how many packets have gone missing since the probe before;
+// nothing if a probe has failed. A packet may be missing only because a later one has
+// overtaken it: where some are, it looks again.
+func (p *Peer) countLoss(ctx context.Context, r *ctl.PeerResult, before pipe.ProbeResult) {
+	for range lossLooks {
+		after := p.probe(ctx)
+		if !before.OK || !after.OK {
+			return
+		}
+		rx, tx := grown(before.LocalMissing, after.LocalMissing), grown(before.Missing, after.Missing)
+		sum := rx + tx
+		r.LostRx, r.LostTx, r.Lost = &rx, &tx, &sum
+		if sum == 0 || !pause(ctx, lossPause) {
+			return
+		}
 	}
-	rx := grown(before.LocalMissing, after.LocalMissing)
-	tx := grown(before.Missing, after.Missing)
-	sum := rx + tx
-	r.LostRx, r.LostTx, r.Lost = &rx, &tx, &sum
+}
+
+// pause reports whether d passed before ctx was done.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // grown is by how much a total has grown. It may shrink, when a packet that was
