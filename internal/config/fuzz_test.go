@@ -119,3 +119,14 @@ func TestTextOfALargeConfigurationIsReadInReasonableTime(t *testing.T) {
 		t.Errorf("3000 peers took %v", d)
 	}
 }
+
+func TestLinesAreFoundWhateverTheSpelling(t *testing.T) {
+	_, lines, ok := config.KeysAndLines([]byte("\xef\xbb\xbf# x\n'a b' = '''\n]'''\n\"c\\u0064\".e = [ # [\n\n 1, {f = 2},\n]\r\n[[ g . \"h\" ]]\ni = {j = {k = \"\\\"\"},\n l = 1}\n"))
+	want := map[string]int{
+		`"a b"`: 2, "cd": 4, "cd.e": 4, "cd.e[0]": 6, "cd.e[1]": 6, "cd.e.f": 6,
+		"g": 8, "g.h": 8, "g.h.i": 9, "g.h.i.j": 9, "g.h.i.l": 10,
+	}
+	if !ok || !reflect.DeepEqual(lines, want) {
+		t.Errorf("got %v, %v, want %v", lines, ok, want)
+	}
+}
