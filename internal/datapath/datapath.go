@@ -41,7 +41,7 @@ type Pipe interface {
 }
 
 // Stop is what the loops wait for besides packets. FD is given to every Wait; after
-// Close each Wait returns the ErrStopped of its package. See [NewStop].
+// Close each Wait returns the ErrStopped of its package.
 type Stop interface {
 	FD() int
 	Close() error
@@ -63,7 +63,6 @@ type Options struct {
 // Datapath is the packet loops of one peer.
 type Datapath struct {
 	control *control
-	log     *slog.Logger
 }
 
 // New returns a Datapath without keys. It starts nothing.
@@ -86,7 +85,7 @@ func New(o Options) (*Datapath, error) {
 	out := &outbound{shared: sh, mode: o.Mode, device: o.Device}
 	in := &inbound{shared: sh, mode: o.Mode, device: o.Device}
 	in.counters.last.Store(-1)
-	return &Datapath{log: o.Log, control: newControl(o, sh, out, in)}, nil
+	return &Datapath{newControl(o, sh, out, in)}, nil
 }
 
 // Run answers the parent's Hello and serves until Stop, the end of the pipe or the
@@ -104,7 +103,7 @@ func (d *Datapath) Run(ctx context.Context) error {
 }
 
 // errDeviceGone is the Fatal after which the parent makes a new device.
-var errDeviceGone = errors.New("device gone")
+var errDeviceGone = errors.New(pipe.ReasonDeviceGone)
 
 // shared is what the goroutines have in common.
 type shared struct {

@@ -44,7 +44,7 @@ func (k *keyring) install(m *pipe.InstallKey, now time.Duration) (*slot, error) 
 	if m.KeyID <= k.newest {
 		return nil, errNotNewer
 	}
-	if err := k.room(m.ReceiveIndex); err != nil {
+	if err := k.room(m.ReceiveIndex, true); err != nil {
 		return nil, err
 	}
 	e := &epoch{number: m.Epoch, installed: now}
@@ -73,7 +73,7 @@ func (k *keyring) installIV(m pipe.InstallIV) (*slot, error) {
 	case m.Generation <= last.generation:
 		return nil, errNotNewer
 	}
-	if err := k.room(m.ReceiveIndex); err != nil {
+	if err := k.room(m.ReceiveIndex, false); err != nil {
 		return nil, err
 	}
 	return k.add(&slot{
@@ -81,10 +81,14 @@ func (k *keyring) installIV(m pipe.InstallIV) (*slot, error) {
 	}), nil
 }
 
-// room refuses what would be one receive slot too many, or could not be told apart.
-func (k *keyring) room(i wire.Index) error {
+// room refuses what would be one slot or key too many, or could not be told apart.
+func (k *keyring) room(i wire.Index, newKey bool) error {
 	receiving := k.receiving()
-	if len(receiving) >= maxSlots {
+	held := make(map[keys.KeyID]bool)
+	for _, s := range receiving {
+		held[s.id] = true
+	}
+	if len(receiving) >= pipe.MaxSlots || newKey && len(held) >= pipe.MaxKeys {
 		return errNoRoom
 	}
 	if slices.ContainsFunc(receiving, func(s *slot) bool { return s.receiveIndex == i }) {

@@ -63,8 +63,7 @@ func startNode(t *testing.T, mode pipe.Mode, limits Limits) *node {
 // close stops the node if nothing has yet, and waits for its end.
 func (n *node) close() {
 	_ = n.w.Close()
-	<-n.done
-	n.done <- nil
+	_ = n.end()
 }
 
 // end waits until the datapath has ended by itself.

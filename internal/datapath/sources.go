@@ -95,13 +95,19 @@ func addressAt(b []byte) address {
 	return address{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}
 }
 
-// disjoint sorts spans and merges those that overlap. Two prefixes overlap only if
-// one contains the other.
+// disjoint sorts spans and leaves out those inside another. Prefixes overlap in no
+// other way.
 func disjoint(spans []span) []span {
 	slices.SortFunc(spans, func(a, b span) int {
 		return cmp.Or(a.first.compare(b.first), b.last.compare(a.last))
 	})
-	return slices.CompactFunc(spans, func(kept, next span) bool { return next.last.compare(kept.last) <= 0 })
+	var kept []span
+	for _, s := range spans {
+		if len(kept) == 0 || s.first.compare(kept[len(kept)-1].last) > 0 {
+			kept = append(kept, s)
+		}
+	}
+	return kept
 }
 
 // permit says whether a well-formed packet's source address is in the set.

@@ -11,16 +11,13 @@ import (
 	"tund/internal/wire"
 )
 
-// maxSlots is how many receive slots are held at most.
-const maxSlots = 8
-
 // table is what the loops may use: the keys, and the configuration that concerns
 // packets. It is never changed after it was published.
 type table struct {
 	lifetime time.Duration
 	sources  *sources
 	send     *slot   // nil: there is no key to send with
-	receive  []*slot // newest first, at most maxSlots
+	receive  []*slot // newest first, at most pipe.MaxSlots
 }
 
 // find returns the slot of an index. With so few slots a scan is faster than a map.

@@ -1,0 +1,12 @@
+package pipe
+
+// What a child holds at most for receiving. The parent must not install more: an
+// exchange that would exceed this waits for a key to be retired.
+const (
+	MaxKeys  = 8  // with all their IV generations
+	MaxSlots = 32 // IV generations of all keys together
+)
+
+// ReasonDeviceGone is the Fatal reason of a child whose device has been deleted: a
+// new child alone would not help.
+const ReasonDeviceGone = "device gone"
