@@ -379,16 +379,39 @@ func TestInstallationIsRefused(t *testing.T) {
 		p.a.expect(pipe.Installed{KeyID: 7, Generation: 1, Err: errIndex.Error()})
 		p.a.installIV(p.b, 7, 1, false)
 		p.a.expect(pipe.Installed{KeyID: 7, Generation: 1})
-		p.a.install(p.b, 8, false)
-		p.a.expect(pipe.Installed{KeyID: 8, Err: errNoRoom.Error()})
-		p.a.installIV(p.b, 7, 2, false)
-		p.a.expect(pipe.Installed{KeyID: 7, Generation: 2, Err: errNoRoom.Error()})
-		if s := p.a.stats(); s.ReceiveSlots != 8 {
+	})
+}
+
+func TestOneKeyTooManyIsRefusedUntilOneIsRetired(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, pipe.ModeTUN, pipe.Configure{})
+		for id := keys.KeyID(1); id <= pipe.MaxKeys; id++ {
+			p.a.install(p.b, id, false)
+		}
+		p.a.heard()
+		p.a.install(p.b, 9, false)
+		p.a.expect(pipe.Installed{KeyID: 9, Err: errNoRoom.Error()})
+		p.a.installIV(p.b, 8, 1, false)
+		p.a.expect(pipe.Installed{KeyID: 8, Generation: 1})
+		p.a.tell(pipe.Retire{KeyID: 2})
+		p.a.install(p.b, 9, false)
+		p.a.expect(pipe.Installed{KeyID: 9})
+	})
+}
+
+func TestOneGenerationTooManyIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, pipe.ModeTUN, pipe.Configure{})
+		p.a.install(p.b, 1, false)
+		for g := keys.Generation(1); g < pipe.MaxSlots; g++ {
+			p.a.installIV(p.b, 1, g, false)
+		}
+		p.a.heard()
+		p.a.installIV(p.b, 1, pipe.MaxSlots, false)
+		p.a.expect(pipe.Installed{KeyID: 1, Generation: pipe.MaxSlots, Err: errNoRoom.Error()})
+		if s := p.a.stats(); s.ReceiveSlots != pipe.MaxSlots {
 			t.Errorf("%d slots", s.ReceiveSlots)
 		}
-		p.a.tell(pipe.Retire{KeyID: 2})
-		p.a.install(p.b, 8, false)
-		p.a.expect(pipe.Installed{KeyID: 8})
 	})
 }
 

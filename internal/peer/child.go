@@ -123,9 +123,11 @@ func (p *Peer) enlist(o order) {
 }
 
 func (p *Peer) installWaiting() {
-	for len(p.child.waiting) > 0 && p.tunnel != nil && p.child.number != 0 &&
-		len(p.ring.slots)-len(p.child.waiting) < maxSlots {
+	for len(p.child.waiting) > 0 && p.tunnel != nil && p.child.number != 0 {
 		o := p.child.waiting[0]
+		if p.ring.full(o.id.Generation == 0) {
+			return
+		}
 		p.child.waiting = p.child.waiting[1:]
 		p.install(o)
 	}
@@ -133,6 +135,9 @@ func (p *Peer) installWaiting() {
 
 // install hands a slot to the child; its session hears of the outcome.
 func (p *Peer) install(o order) {
+	if s := p.ring.find(o.id); s != nil {
+		s.given = true
+	}
 	if err := p.send(o.message); err != nil {
 		p.dropSlot(o.id)
 		o.from.Installed(o.id.Key, o.id.Generation, err)

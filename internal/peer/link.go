@@ -33,9 +33,6 @@ type link struct {
 	cancel      context.CancelFunc
 }
 
-// maxSlots is how many receive slots a child holds at most (protocol.md).
-const maxSlots = 8
-
 // decideLimit is the time after which the other side should have decided which of
 // two sessions goes on.
 const decideLimit = 10 * time.Second
@@ -74,7 +71,8 @@ func (p *Peer) attach(ctx context.Context, conn *session.Conn, endpoint string) 
 		Events:    p.in.sessions,
 	})
 	p.links.open = append(p.links.open, l)
-	p.wg.Go(func() { // ends when the session does, or Run
+	l.s.Hold(p.links.main != nil) // until it is clear which one goes on
+	p.wg.Go(func() {              // ends when the session does, or Run
 		_ = l.s.Run(inner)
 	})
 }
@@ -109,7 +107,9 @@ func (p *Peer) onSession(e session.Event) {
 	case session.Drop:
 		p.dropSlot(slotID{body.KeyID, body.Generation})
 	case session.Exchanged:
-		p.onExchanged(body)
+		if l == p.links.main {
+			p.onExchanged(body)
+		}
 	case session.Wanted:
 		p.choose(l)
 	case session.PongReceived:
@@ -141,6 +141,9 @@ func (p *Peer) onEstablished(l *link, body session.Established) {
 // adopt makes l the main session.
 func (p *Peer) adopt(l *link) {
 	p.links.main, p.links.exchange = l, false
+	l.s.Hold(false)
+	epoch, iv := p.wait.unserved()
+	p.links.rekeyDue, p.links.reivDue = p.links.rekeyDue || epoch, iv
 	p.links.notBefore, p.links.failures = 0, 0
 	p.agenda.clear(taskDecide)
 	p.agenda.clear(taskDial)
@@ -193,8 +196,8 @@ func (p *Peer) choose(winner *link) {
 	older, newer := p.links.main, p.links.rival
 	p.links.rival = nil
 	p.agenda.clear(taskDecide)
-	winner.s.Hold(false)
 	if winner == older {
+		older.s.Hold(false)
 		newer.s.Close(session.CloseDuplicate, "")
 		return
 	}
@@ -236,7 +239,6 @@ func (p *Peer) onMainClosed(body session.Closed) {
 	p.agenda.clear(taskRenew)
 	if next := p.links.rival; next != nil {
 		p.links.rival = nil
-		next.s.Hold(false)
 		p.adopt(next)
 		return
 	}
@@ -330,7 +332,7 @@ func (p *Peer) wantRekey() { p.links.rekeyDue = true }
 func (p *Peer) planExchange() {
 	p.agenda.clear(taskExchange)
 	l := &p.links
-	if l.main == nil || l.rival != nil || l.exchange || p.child.number == 0 || len(p.ring.slots) >= maxSlots {
+	if l.main == nil || l.rival != nil || l.exchange || p.child.number == 0 || p.ring.full(l.rekeyDue || !l.reivDue) {
 		return
 	}
 	at := p.o.Now()

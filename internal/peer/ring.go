@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"tund/internal/keys"
+	"tund/internal/pipe"
 	"tund/internal/wire"
 )
 
@@ -29,6 +30,7 @@ type slot struct {
 	index       wire.Index    // our receive index, given back when the slot ends
 	at          time.Duration // when it was handed to the child
 	born        time.Duration // when the epoch's key was derived; shared by its generations
+	given       bool          // the child has been told of it
 	confirmed   bool          // an authentic packet has arrived in it
 	sends       bool          // the child has sent in it, or does
 	confirmedAt time.Duration
@@ -78,10 +80,10 @@ func (r *ring) newest() slotID {
 }
 
 // sending returns the slot that the child sends in: the newest that was
-// switched to. It is nil when there is none.
+// switched to. It is nil when there is none, or the other side no longer holds it.
 func (r *ring) sending() *slot {
 	for i := len(r.slots) - 1; i >= 0; i-- {
-		if r.slots[i].sends {
+		if r.slots[i].sends && !r.slots[i].doomed {
 			return &r.slots[i]
 		}
 	}
@@ -91,7 +93,7 @@ func (r *ring) sending() *slot {
 // confirmed returns the newest slot in which an authentic packet has arrived.
 func (r *ring) confirmed() *slot {
 	for i := len(r.slots) - 1; i >= 0; i-- {
-		if r.slots[i].confirmed {
+		if r.slots[i].confirmed && !r.slots[i].doomed {
 			return &r.slots[i]
 		}
 	}
@@ -145,6 +147,19 @@ func (r *ring) doom() {
 	for i := range r.slots {
 		r.slots[i].doomed = true
 	}
+}
+
+// full tells whether the child has no room for a new key, or for one more IV
+// generation of a key that it has.
+func (r *ring) full(newKey bool) bool {
+	given, held := 0, make(map[keys.KeyID]bool)
+	for _, s := range r.slots {
+		if s.given {
+			given++
+			held[s.id.Key] = true
+		}
+	}
+	return given >= pipe.MaxSlots || newKey && len(held) >= pipe.MaxKeys
 }
 
 func (r *ring) clear() { r.remove(func(slot) bool { return true }) }

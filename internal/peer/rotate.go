@@ -16,8 +16,8 @@ const confirmLimit = 3 * time.Second
 
 // How often, and how far apart, a rotation looks for packets that seem lost.
 const (
-	lossLooks = 5
-	lossPause = 20 * time.Millisecond
+	lossLooks = 20
+	lossPause = 50 * time.Millisecond
 )
 
 // RotateKey agrees with the other side on a new epoch, waits until both use it, and
