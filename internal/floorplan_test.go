@@ -31,7 +31,7 @@ var layers = []map[string][]string{
 		"internal/aead":              {"internal/keys"},
 		"internal/netcfg":            {},
 		"internal/pipe":              {"internal/keys", "internal/wire"},
-		"internal/sandbox":           {"internal/pipe"},
+		"internal/sandbox":           {},
 		"internal/sdnotify":          {},
 		"internal/tuntap":            {},
 		"internal/tuntap/tuntaptest": {"internal/tuntap"},
@@ -48,14 +48,14 @@ var layers = []map[string][]string{
 	},
 	{ // 3, one configured peer
 		"internal/peer": {
-			"internal/aead", "internal/config", "internal/ctl", "internal/keys", "internal/netcfg", "internal/pipe",
+			"internal/config", "internal/ctl", "internal/keys", "internal/netcfg", "internal/pipe",
 			"internal/session", "internal/supervisor", "internal/tuntap", "internal/udp", "internal/wire",
 		},
 	},
 	{ // 4, composition root
 		"internal/daemon": {
 			"internal/aead", "internal/config", "internal/ctl", "internal/keys", "internal/netcfg", "internal/peer",
-			"internal/sandbox", "internal/sdnotify", "internal/session", "internal/udp", "internal/watch",
+			"internal/sdnotify", "internal/session", "internal/udp", "internal/watch",
 		},
 	},
 	{ // programs
