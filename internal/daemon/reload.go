@@ -124,8 +124,8 @@ func (d *Daemon) apply(ctx context.Context, old, cfg *config.Config, diff config
 		}
 	}
 	d.keepRefused(old, cfg, result)
-	if diff.Identity {
-		d.reconnectAll(ctx)
+	if diff.Identity || slices.Contains(diff.Node, "aead") {
+		d.reconnectAll(ctx) // both are settled at the beginning of a session
 	}
 	return result
 }

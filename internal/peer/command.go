@@ -198,11 +198,12 @@ func (p *Peer) rebuild(ctx context.Context, cfg config.Peer) error {
 	return nil
 }
 
-// Reconnect replaces the control session, after the node's identity has changed.
+// Reconnect replaces the control session, after something that it began with has
+// changed: the node's identity, or its ciphers.
 func (p *Peer) Reconnect(ctx context.Context) error {
 	return p.do(ctx, func(inner context.Context) {
 		for _, l := range p.links.all() {
-			l.s.Close(session.CloseReplaced, "the identity of this node has changed")
+			l.s.Close(session.CloseReplaced, "the configuration of this node has changed")
 		}
 		p.dial.restart()
 		p.startDial(inner)
