@@ -6,7 +6,7 @@ LDFLAGS  := -ldflags "-X main.version=$(VERSION)"
 PACKAGES := ./internal/... ./cmd/... ./docs/...
 FUZZTIME := 3s
 
-.PHONY: build demo test lint race e2e fuzz install-needs clean
+.PHONY: build demo test lint race e2e e2e-race fuzz install-needs clean
 
 build: ## the programs, in bin/
 	CGO_ENABLED=0 go build -trimpath $(LDFLAGS) -o bin/ ./cmd/tund ./cmd/tunctl
@@ -15,7 +15,7 @@ demo: build ## two hosts, a tunnel, and everything it can do (root)
 	scripts/install-needs tools
 	go run ./e2e/demo -programs bin
 
-test: install-needs lint race e2e fuzz ## everything; what CI runs (root)
+test: install-needs lint race e2e e2e-race fuzz ## everything; what CI runs (root)
 
 lint: ## format, vet, linters
 	test -z "$$(gofmt -l cmd docs e2e internal | tee /dev/stderr)"
@@ -27,7 +27,10 @@ race: ## unit tests, with the floor plan, under the race detector
 	go test -race $(PACKAGES)
 
 e2e: ## whole daemons in network namespaces (root)
-	go test -timeout 15m -parallel 4 ./e2e/...
+	go test -count=1 -timeout 15m -parallel 4 ./e2e/...
+
+e2e-race: ## the same with programs that look for data races, and without judging times
+	TUND_RACE=1 go test -count=1 -timeout 15m -parallel 4 ./e2e
 
 fuzz: ## every fuzz target for FUZZTIME
 	go test -list '^Fuzz' $(PACKAGES) | awk '/^Fuzz/ { f[++n] = $$1 } /^ok/ { while (n) print $$2, f[n--] }' | \

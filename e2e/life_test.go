@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -84,11 +85,60 @@ func TestSIGTERMAtOnceEndsInOrder(t *testing.T) {
 	}
 }
 
+// A peer that does not answer does not keep tund from ending.
+func TestSIGTERMEndsWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	p := upPair(t, lab.PairOptions{})
+	restoreAlpha, restoreBeta := p.Alpha.Isolate(p.Link), p.Beta.Isolate(p.Link)
+	code, took := p.Alpha.Stop()
+	t.Logf("ended with %d after %v", code, took.Round(time.Millisecond))
+	if code != 0 || took > 6*time.Second {
+		t.Errorf("SIGTERM without an answer: exit code %d after %v", code, took)
+	}
+	restoreAlpha()
+	restoreBeta()
+}
+
+// What comes and goes leaves no descriptor behind in tund.
+func TestComingAndGoingLeaksNoDescriptor(t *testing.T) {
+	t.Parallel()
+	p := upPair(t, lab.PairOptions{})
+	before := descriptors(t, p.Alpha)
+	for range 4 {
+		wantCtl(t, p.Alpha, 0, "down", "beta")
+		wantCtl(t, p.Alpha, 0, "up", "beta")
+		p.WaitUp()
+		kill(t, p.Alpha.MustPeer("beta").ChildPID)
+		p.Alpha.WaitPeer("beta", 15*time.Second, "a new child", func(s lab.PeerStatus) bool {
+			return s.Restarts > 0 && s.State == "up"
+		})
+	}
+	lab.Until(t, 5*time.Second, "tund holds no more than before", func() bool {
+		return descriptors(t, p.Alpha) <= before
+	})
+}
+
+// descriptors returns how many descriptors a node's tund has open.
+func descriptors(t *testing.T, n *lab.Node) int {
+	t.Helper()
+	found, err := lab.Descriptors(n.PID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(found)
+}
+
 func TestTundRefusesAWrongConfiguration(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, lab.PairOptions{})
+	if r := p.Alpha.Tund("check", p.Alpha.Config()); r.Code != 0 || r.Stdout != "configuration ok\n" {
+		t.Errorf("tund check: exit %d: %s%s", r.Code, r.Stdout, r.Stderr)
+	}
 	p.AlphaTable.Set("beta", "rekey_intervall", `"2m"`)
 	p.Alpha.Configure(p.AlphaTable)
+	if r := p.Alpha.Tund("check", p.Alpha.Config()); r.Code == 0 || !strings.Contains(r.Stderr, "rekey_intervall") {
+		t.Errorf("tund check of a wrong file: exit %d: %s%s", r.Code, r.Stdout, r.Stderr)
+	}
 	p.Alpha.Launch()
 	if code, _ := p.Alpha.Wait(5 * time.Second); code == 0 {
 		t.Error("tund started with an unknown key")

@@ -89,6 +89,16 @@ func upPair(t *testing.T, o lab.PairOptions) *lab.Pair {
 	return p
 }
 
+// wantWithin fails the test if something took longer than it may. Programs that were
+// built with the race detector are too slow to be judged.
+func wantWithin(t *testing.T, what string, took, bar time.Duration) {
+	t.Helper()
+	t.Logf("%s: %v", what, took.Round(time.Millisecond))
+	if took > bar && os.Getenv("TUND_RACE") == "" {
+		t.Errorf("%s: %v, want at most %v", what, took, bar)
+	}
+}
+
 // wantNoLoss fails the test if a ping lost a packet.
 func wantNoLoss(t *testing.T, what string, r lab.PingResult) {
 	t.Helper()

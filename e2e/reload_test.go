@@ -265,3 +265,19 @@ func TestListenerMoves(t *testing.T) {
 	rotate(t, p.Alpha, "rotate-key", "beta")
 	wantNoLoss(t, "ping while the listener moved", ping.Stop())
 }
+
+// A new private key is a new identity: the peer must know it, and there is a new session,
+// without a restart of either.
+func TestIdentityChangesLive(t *testing.T) {
+	t.Parallel()
+	p := upPair(t, lab.PairOptions{})
+	public := p.Alpha.NewIdentity()
+	p.BetaTable.Set("alpha", "public_key", fmt.Sprintf("%q", public))
+	p.Beta.Configure(p.BetaTable)
+	p.Alpha.WaitPeer("beta", 40*time.Second, "up with the new identity", func(s lab.PeerStatus) bool {
+		return s.State == "up" && p.Alpha.Status().Node.PublicKey == public
+	})
+	p.Beta.WaitState("alpha", "up", 10*time.Second)
+	wantPing(t, p.Alpha, lab.BetaInner4)
+	rotate(t, p.Beta, "rotate-key", "alpha")
+}

@@ -1,8 +1,12 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -207,6 +211,66 @@ func TestErrorsAreJSONToo(t *testing.T) {
 	r := p.Alpha.Ctl("up", "nobody", "--json")
 	if r.Code == 0 || !json.Valid([]byte(r.Stdout+r.Stderr)) {
 		t.Errorf("exit %d: %s%s", r.Code, r.Stdout, r.Stderr)
+	}
+}
+
+// The same over HTTP on the socket, as any program may speak it.
+func TestControlSocketSpeaksHTTP(t *testing.T) {
+	t.Parallel()
+	p := upPair(t, lab.PairOptions{})
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", p.Alpha.Socket())
+		},
+	}}
+	for _, c := range []struct {
+		method, path string
+		code         int
+		key          string
+	}{
+		{"GET", "/v1/status", 200, "peers"},
+		{"POST", "/v1/peers/beta/rotate-key", 200, "results"},
+		{"POST", "/v1/peers/beta/rotate-iv", 200, "results"},
+		{"POST", "/v1/reload", 200, "result"},
+		{"POST", "/v1/peers/nobody/rotate-key", 404, "error"},
+		{"GET", "/v1/no-such-thing", 404, "error"},
+		{"GET", "/v1/reload", 405, "error"},
+	} {
+		request, err := http.NewRequestWithContext(t.Context(), c.method, "http://tund"+c.path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatalf("%s %s: %v", c.method, c.path, err)
+		}
+		var object map[string]any
+		err = errors.Join(json.NewDecoder(response.Body).Decode(&object), response.Body.Close())
+		if _, ok := object[c.key]; !ok || response.StatusCode != c.code || err != nil {
+			t.Errorf("%s %s: %d, %v, %v; want %d and %q", c.method, c.path, response.StatusCode, object, err, c.code, c.key)
+		}
+	}
+}
+
+// A reload of which a part cannot be done says so, by its exit code too.
+func TestReloadThatIsPartlyRefused(t *testing.T) {
+	t.Parallel()
+	p := upPair(t, lab.PairOptions{})
+	pid := p.Alpha.MustPeer("beta").ChildPID
+	p.Alpha.AddLink("taken", "type", "bridge")
+	p.AlphaTable.Node = []string{`reload = "manual"`}
+	p.Alpha.Configure(p.AlphaTable)
+	wantCtl(t, p.Alpha, 0, "reload")
+	p.AlphaTable.Set("beta", "keepalive", `"9s"`)
+	p.AlphaTable.Peers["other"] = []string{fmt.Sprintf("public_key = %q", p.Lab.Node("other").PublicKey()), `interface = "taken"`}
+	p.Alpha.Configure(p.AlphaTable)
+	var r lab.Reload
+	if code := p.Alpha.CtlJSON(&r, "reload"); code != 5 || r.Result != "partly" || r.Action("other") != "refused" || r.Action("beta") != "live" {
+		t.Errorf("reload: exit %d, %+v", code, r)
+	}
+	if now := p.Alpha.MustPeer("beta"); now.ChildPID != pid || now.State != "up" {
+		t.Errorf("child was %d, is %d, state %q", pid, now.ChildPID, now.State)
 	}
 }
 

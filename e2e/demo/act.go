@@ -173,7 +173,7 @@ func (a *act) reload() {
 	now := a.pair.Alpha.MustPeer("beta").ChildPID
 	a.check(now == child, "changed file: new route and keepalive in force after %v, the same child", took.Round(time.Millisecond))
 	r := a.pair.Alpha.Ctl("reload")
-	a.check(r.Code == 0, "tunctl reload: %s", strings.TrimSpace(r.Stdout+r.Stderr))
+	a.check(r.Code == 0, "tunctl reload: %s", strings.ReplaceAll(strings.TrimSpace(r.Stdout+r.Stderr), "\n", ", "))
 }
 
 func (a *act) killChild() {

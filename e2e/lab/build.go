@@ -47,6 +47,12 @@ func Build(ctx context.Context, dir string, flags ...string) (Binaries, error) {
 	return InDir(dir)
 }
 
+// environment is that of all programs in a lab. Those that were built with the race
+// detector would sleep for a second before they end.
+func environment() []string {
+	return append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+}
+
 // moduleRoot returns the directory of the module's go.mod.
 func moduleRoot(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()

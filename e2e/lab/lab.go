@@ -153,7 +153,7 @@ func (l *Lab) Node(name string) *Node {
 // close stops every node, looks for leftovers and removes what the lab made.
 func (l *Lab) close() {
 	for _, n := range slices.Backward(l.nodes) {
-		n.finish()
+		n.conclude()
 	}
 	for _, n := range l.nodes {
 		if err := run("ip", "netns", "delete", n.Namespace); err != nil {
@@ -162,7 +162,9 @@ func (l *Lab) close() {
 	}
 	if l.tb.Failed() {
 		for _, n := range l.nodes {
-			l.tb.Logf("log of %s:\n%s", n.Name, n.Log())
+			if log := n.Log(); log != "" {
+				l.tb.Logf("log of %s:\n%s", n.Name, log)
+			}
 		}
 	}
 	if err := os.RemoveAll(l.dir); err != nil {

@@ -146,7 +146,9 @@ func enter(namespace string) error {
 // the program itself, since ip replaces itself by it.
 func (n *Node) Command(name string, args ...string) *exec.Cmd {
 	args = append([]string{"netns", "exec", n.Namespace, name}, args...)
-	return exec.Command("ip", args...)
+	cmd := exec.Command("ip", args...)
+	cmd.Env = environment()
+	return cmd
 }
 
 // Drop makes the node discard incoming outer packets that match any of the given nft

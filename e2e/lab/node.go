@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -67,10 +68,18 @@ func (n *Node) WriteFile(name, content string) {
 func (n *Node) PublicKey() string {
 	n.lab.tb.Helper()
 	if n.public == "" {
-		private := n.mustCtl("", "genkey")
-		n.WriteFile("private.key", private)
-		n.public = strings.TrimSpace(n.mustCtl(private, "pubkey"))
+		return n.NewIdentity()
 	}
+	return n.public
+}
+
+// NewIdentity has tunctl make a new key pair, in place of the one there is, and returns
+// the public key.
+func (n *Node) NewIdentity() string {
+	n.lab.tb.Helper()
+	private := n.mustCtl("", "genkey")
+	n.public = strings.TrimSpace(n.mustCtl(private, "pubkey"))
+	n.WriteFile("private.key", private)
 	return n.public
 }
 
@@ -192,11 +201,22 @@ func (n *Node) CtlAs(uid uint32, args ...string) Result {
 	return n.ctl("", &syscall.Credential{Uid: uid, Gid: uid}, args...)
 }
 
+// Tund runs a verb of tund that ends by itself, such as check, and returns what it left.
+func (n *Node) Tund(args ...string) Result {
+	return finish(n.lab.bin.Tund, "", nil, args)
+}
+
 // ctl runs tunctl directly: the socket is a file, which is the same from everywhere.
 func (n *Node) ctl(stdin string, as *syscall.Credential, args ...string) Result {
+	return finish(n.lab.bin.Tunctl, stdin, as, append([]string{"--socket", n.Socket()}, args...))
+}
+
+// finish runs a program to its end and returns what it left.
+func finish(program, stdin string, as *syscall.Credential, args []string) Result {
 	ctx, cancel := context.WithTimeout(context.Background(), ctlLimit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, n.lab.bin.Tunctl, append([]string{"--socket", n.Socket()}, args...)...)
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = environment()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
@@ -221,7 +241,7 @@ func (n *Node) mustCtl(stdin string, args ...string) string {
 // Log returns what the node's tund has printed so far.
 func (n *Node) Log() string {
 	content, err := os.ReadFile(n.Path("tund.log"))
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err.Error()
 	}
 	return string(content)
@@ -255,9 +275,9 @@ func (n *Node) leftovers() []string {
 	return left
 }
 
-// finish ends the node at the end of its lab: tund must end in order, leave nothing
+// conclude ends the node at the end of its lab: tund must end in order, leave nothing
 // behind, and must not have reported a data race or a panic.
-func (n *Node) finish() {
+func (n *Node) conclude() {
 	tb := n.lab.tb
 	if n.Running() {
 		_ = n.cmd.Process.Signal(syscall.SIGTERM)
