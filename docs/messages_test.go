@@ -14,9 +14,18 @@ import (
 
 // catalogue is one value of each message of the session, in the order of their numbers.
 var catalogue = []session.Message{
-	session.Hello{}, session.Rekey{}, session.RekeyReply{}, session.RekeyDone{},
-	session.Reiv{}, session.ReivReply{}, session.ReivDone{}, session.Abort{},
-	session.Ping{}, session.Pong{}, session.Shutdown{}, session.Close{},
+	session.Hello{},
+	session.Rekey{},
+	session.RekeyReply{},
+	session.RekeyDone{},
+	session.Reiv{},
+	session.ReivReply{},
+	session.ReivDone{},
+	session.Abort{},
+	session.Ping{},
+	session.Pong{},
+	session.Shutdown{},
+	session.Close{},
 }
 
 func document(t *testing.T) string {

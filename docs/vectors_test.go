@@ -93,7 +93,7 @@ func readVector(t *testing.T, block string) *vector {
 func readValue(t *testing.T, text string) []byte {
 	t.Helper()
 	var value []byte
-	for _, part := range strings.Fields(text) {
+	for part := range strings.FieldsSeq(text) {
 		if quoted, err := strconv.Unquote(part); err == nil {
 			value = append(value, quoted...)
 			continue
