@@ -16,19 +16,19 @@ import (
 // is measured with it.
 //
 //	left ── 10.9.1.1, fd09:0:0:1::1 ── 10.9.1.2, fd09:0:0:1::2 ── right
-func twoHosts(t *testing.T) (l *lab.Lab, left, right *lab.Node, link *lab.Link) {
+func twoHosts(t *testing.T) (left, right *lab.Node, link *lab.Link) {
 	t.Helper()
 	if missing := lab.Need(); missing != "" {
 		t.Skip(missing)
 	}
-	l = lab.New(t, lab.Binaries{})
+	l := lab.New(t, lab.Binaries{})
 	left, right = l.Node("left"), l.Node("right")
-	return l, left, right, l.Link(left, right, 1500)
+	return left, right, l.Link(left, right, 1500)
 }
 
 func TestPingCountsWhatIsLost(t *testing.T) {
 	t.Parallel()
-	_, left, right, link := twoHosts(t)
+	left, right, link := twoHosts(t)
 	for _, version := range []int{4, 6} {
 		if r := left.Ping(link.Addr(right, version).String(), 3); r.Sent != 3 || r.Lost != 0 {
 			t.Errorf("IPv%d: %v", version, r)
@@ -53,7 +53,7 @@ func TestPingCountsWhatIsLost(t *testing.T) {
 
 func TestSendVerifiesWhatItMoves(t *testing.T) {
 	t.Parallel()
-	_, left, right, link := twoHosts(t)
+	left, right, link := twoHosts(t)
 	moved, err := left.Send(t.Context(), right, link.Addr(right, 4), 5_000_001)
 	if err != nil || moved.ReadBytes != 5_000_001 || moved.SentHash != moved.ReadHash {
 		t.Errorf("%+v, %v", moved, err)
@@ -66,7 +66,7 @@ func TestSendVerifiesWhatItMoves(t *testing.T) {
 
 func TestConversationGoesOnAfterSilence(t *testing.T) {
 	t.Parallel()
-	_, left, right, link := twoHosts(t)
+	left, right, link := twoHosts(t)
 	conversation := left.Converse(right, link.Addr(right, 6))
 	restore := right.Drop("tcp dport 1-65535")
 	if err := conversation.Say(300 * time.Millisecond); err == nil {
@@ -78,7 +78,7 @@ func TestConversationGoesOnAfterSilence(t *testing.T) {
 func TestCaptureAndInject(t *testing.T) {
 	t.Parallel()
 	for _, version := range []int{4, 6} {
-		_, left, right, link := twoHosts(t)
+		left, right, link := twoHosts(t)
 		to := netip.AddrPortFrom(link.Addr(right, version), lab.Port)
 		conn := listenUDP(t, right)
 		capture := left.Capture(link.Interface(left))
@@ -131,7 +131,7 @@ func receive(t *testing.T, conn *net.UDPConn, want []byte) {
 
 func TestTaggedFramesAreHeardAsSent(t *testing.T) {
 	t.Parallel()
-	_, left, right, link := twoHosts(t)
+	left, right, link := twoHosts(t)
 	listener := right.ListenFrames(link.Interface(right))
 	frame := lab.TaggedFrame(100, 500)
 	left.SendFrame(link.Interface(left), frame)
@@ -147,8 +147,8 @@ type recorder struct {
 	cleanups []func()
 }
 
-func (r *recorder) Errorf(format string, args ...any) { r.errors = append(r.errors, format) }
-func (r *recorder) Cleanup(f func())                  { r.cleanups = append(r.cleanups, f) }
+func (r *recorder) Errorf(format string, _ ...any) { r.errors = append(r.errors, format) }
+func (r *recorder) Cleanup(f func())               { r.cleanups = append(r.cleanups, f) }
 
 func TestLabReportsWhatIsLeft(t *testing.T) {
 	t.Parallel()
