@@ -54,6 +54,7 @@ type Daemon struct {
 	reloads chan reloadRequest
 	events  chan watch.Event
 	wg      sync.WaitGroup // what runs beside the peers
+	tried   [32]byte       // digest of the configuration that was last applied, or tried
 
 	mu       sync.RWMutex // guards what follows; written by the loop only
 	members  map[string]*member
@@ -115,7 +116,7 @@ func (d *Daemon) prepare(cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	d.node = newNode(cfg, net, held)
+	d.node, d.tried = newNode(cfg, net, held), cfg.Digest
 	d.open = peer.NewOpener(net, d.o.Command)
 	d.gates = &gates{log: d.log, options: session.ListenerOptions{
 		Log:      d.log,
@@ -151,7 +152,7 @@ func (d *Daemon) run(ctx, inner context.Context, server *ctl.Server) error {
 			d.stopAll(errStopping)
 			return nil
 		case r := <-d.reloads:
-			r.reply <- d.reload(inner)
+			r.reply <- d.reload(inner, asked)
 		case e := <-d.events:
 			d.onChange(inner, e)
 		case <-watchdog:
@@ -185,7 +186,7 @@ func (d *Daemon) onChange(ctx context.Context, e watch.Event) {
 		d.log.Info("configuration changed on disk", "path", e.Path, "reason", "reload is manual: tunctl reload applies it")
 		return
 	}
-	d.reload(ctx)
+	d.reload(ctx, e.Reason != watch.File)
 }
 
 // start runs a peer. It returns when its tunnel is open, or could not be opened.

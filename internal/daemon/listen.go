@@ -42,11 +42,12 @@ type gates struct {
 // gates are as they were.
 func (g *gates) set(ctx context.Context, addrs []netip.AddrPort) error {
 	gone := slices.DeleteFunc(slices.Clone(g.open), func(k *gate) bool { return slices.Contains(addrs, k.addr) })
+	inTheWay := slices.DeleteFunc(slices.Clone(gone), func(k *gate) bool { return !samePort(k.addr, addrs) })
 	fresh, err := g.openAll(ctx, addrs)
-	if errors.Is(err, syscall.EADDRINUSE) && len(gone) > 0 {
-		g.closeAll(gone) // [::]:7900 and 0.0.0.0:7900 exclude each other
+	if errors.Is(err, syscall.EADDRINUSE) && len(inTheWay) > 0 {
+		g.closeAll(inTheWay) // [::]:7900 and 0.0.0.0:7900 exclude each other
 		if fresh, err = g.openAll(ctx, addrs); err != nil {
-			back, lost := g.openAll(ctx, addrsOf(gone))
+			back, lost := g.openAll(ctx, addrsOf(inTheWay))
 			g.add(back)
 			return errors.Join(err, lost)
 		}
@@ -54,9 +55,13 @@ func (g *gates) set(ctx context.Context, addrs []netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-	g.closeAll(gone)
+	g.closeAll(slices.DeleteFunc(gone, func(k *gate) bool { return !slices.Contains(g.open, k) })) // but none twice
 	g.add(fresh)
 	return nil
+}
+
+func samePort(addr netip.AddrPort, others []netip.AddrPort) bool {
+	return slices.ContainsFunc(others, func(o netip.AddrPort) bool { return o.Port() == addr.Port() })
 }
 
 func addrsOf(gates []*gate) []netip.AddrPort {

@@ -6,22 +6,30 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"tund/internal/config"
 	"tund/internal/ctl"
 )
 
-// applyLimit is how long a peer may take to apply its part of a reload.
-const applyLimit = 10 * time.Second
+// applyLimit is how long a peer may take to apply its part of a reload: less than the
+// service manager waits for a sign of life.
+const applyLimit = 5 * time.Second
 
 // errRemoved is the reason that a removed peer is told.
 var errRemoved = errors.New("the peer has been removed from the configuration")
 
+// Who asks for a reload.
+const (
+	asked    = true  // somebody: what was refused before is tried again
+	notAsked = false // a changed file: the same content again is no news
+)
+
 // reload is the one way a configuration comes into force after the start, whoever
 // asked for it: load, validate, compare, apply. What does not load or validate
 // changes nothing.
-func (d *Daemon) reload(ctx context.Context) ctl.ReloadResult {
+func (d *Daemon) reload(ctx context.Context, somebody bool) ctl.ReloadResult {
 	d.report("readiness", d.notify.Reloading())
 	defer func() { d.report("readiness", d.notify.Ready()) }()
 	cfg, err := config.Load(d.o.Config)
@@ -29,11 +37,14 @@ func (d *Daemon) reload(ctx context.Context) ctl.ReloadResult {
 		return d.refuse(err)
 	}
 	d.watcher.SetFiles(cfg.Files)
-	old := d.node.config()
+	if d.tried == cfg.Digest && !somebody {
+		return ctl.ReloadResult{Schema: ctl.Schema, Result: ctl.ReloadUnchanged, Peers: []ctl.ReloadPeer{}, Errors: []ctl.ConfigError{}}
+	}
+	d.tried = cfg.Digest
 	result := ctl.ReloadResult{Schema: ctl.Schema, Result: ctl.ReloadUnchanged, Errors: []ctl.ConfigError{}}
-	diff := config.Diff(old, cfg)
+	diff := config.Diff(d.node.config(), cfg)
 	if diff.Changed() {
-		result = d.apply(ctx, old, cfg, diff)
+		result = d.apply(ctx, cfg, diff)
 	} else {
 		d.node.use(cfg)
 		result.Peers = actions(diff)
@@ -55,6 +66,7 @@ func (d *Daemon) refuse(err error) ctl.ReloadResult {
 			result.Errors = append(result.Errors, ctl.ConfigError{File: p.File, Line: p.Line, Key: p.Key, Message: p.Message})
 		}
 	}
+	d.tried = [32]byte{}
 	d.failedToLoad(err.Error())
 	return result
 }
@@ -67,10 +79,13 @@ func refusal(e ctl.ConfigError) ctl.ReloadResult {
 }
 
 func (d *Daemon) failedToLoad(text string) {
-	d.log.Error("configuration refused", "path", d.o.Config, "err", text)
 	d.mu.Lock()
-	defer d.mu.Unlock()
+	known := d.loadErr == text
 	d.loadErr = text
+	d.mu.Unlock()
+	if !known {
+		d.log.Error("configuration refused", "path", d.o.Config, "err", text)
+	}
 }
 
 func (d *Daemon) loaded(result ctl.ReloadResult) {
@@ -96,10 +111,10 @@ func actions(diff config.Difference) []ctl.ReloadPeer {
 	return peers
 }
 
-// apply puts cfg into force: listeners, then peers that go, change and come, in that
-// order, so that names, addresses and routes are free when they are needed. A peer
-// that can't change keeps what it had, and says why.
-func (d *Daemon) apply(ctx context.Context, old, cfg *config.Config, diff config.Difference) ctl.ReloadResult {
+// apply puts cfg into force: the listeners; then everything that a peer gives up, then
+// everything that one gets, so that names, addresses and routes can move between
+// peers. A peer that can't change keeps what it had, and says why.
+func (d *Daemon) apply(ctx context.Context, cfg *config.Config, diff config.Difference) ctl.ReloadResult {
 	if diff.Listen {
 		if err := d.gates.set(ctx, cfg.Node.Listen); err != nil {
 			d.failedToLoad(err.Error())
@@ -111,34 +126,60 @@ func (d *Daemon) apply(ctx context.Context, old, cfg *config.Config, diff config
 		d.report("listener", d.gates.setIdentity(d.node.Identity()))
 	}
 	result := ctl.ReloadResult{Schema: ctl.Schema, Result: ctl.ReloadApplied, Peers: actions(diff), Errors: []ctl.ConfigError{}}
-	d.remove(result.Peers)
-	d.freeRoutes(ctx, old, cfg, diff)
-	for i, c := range diff.Peers {
-		if err := d.applyPeer(ctx, cfg, c); err != nil {
-			result.Result = ctl.ReloadPartly
-			result.Peers[i].Reason = err.Error()
-			if c.Action != config.ActionAdded { // a new peer is there, and tries again
-				result.Peers[i].Action = ctl.ActionRefused
-			}
-			d.log.Error("peer not changed", "peer", c.Name, "err", err)
+	d.makeRoom(ctx, diff)
+	d.freeNetworks(ctx, cfg, diff)
+	for i, err := range d.applyPeers(ctx, cfg, diff) {
+		if err == nil {
+			continue
 		}
+		result.Result = ctl.ReloadPartly
+		if result.Peers[i].Action != ctl.ActionAdded { // a new one has said so, and tries again
+			d.log.Error("peer not changed", "peer", result.Peers[i].Name, "err", err)
+		}
+		result.Peers[i].Action, result.Peers[i].Reason = ctl.ActionRefused, err.Error()
 	}
-	d.keepRefused(old, cfg, result)
+	d.keepRefused(cfg, result)
 	if diff.Identity || slices.Contains(diff.Node, "aead") {
 		d.reconnectAll(ctx) // both are settled at the beginning of a session
 	}
 	return result
 }
 
-// remove ends the peers that are gone.
-func (d *Daemon) remove(peers []ctl.ReloadPeer) {
-	var gone []*member
-	for _, p := range peers {
-		if m := d.byName(p.Name); m != nil && p.Action == ctl.ActionRemoved {
-			gone = append(gone, m)
+// makeRoom ends the peers that are gone, and takes down the tunnels that will be made
+// anew: all names, addresses and routes that they give up are free then.
+func (d *Daemon) makeRoom(ctx context.Context, diff config.Difference) {
+	var wg sync.WaitGroup
+	for _, c := range diff.Peers {
+		m := d.byName(c.Name)
+		switch {
+		case m == nil:
+		case c.Action == config.ActionRemoved:
+			wg.Go(func() { d.stopMembers(errRemoved, m) })
+		case rebuilds(c):
+			wg.Go(func() { _ = m.Release(ctx) }) // fails only when tund stops
 		}
 	}
-	d.stopMembers(errRemoved, gone...)
+	wg.Wait()
+	d.report("watchdog", d.notify.Ping())
+}
+
+// rebuilds tells whether a change takes the tunnel down, and perhaps up again.
+func rebuilds(c config.Change) bool {
+	return c.Action == config.ActionChild || c.Action == config.ActionLive && slices.Contains(c.Keys, "enabled")
+}
+
+// applyPeers changes and starts peers, all at the same time, and returns what has
+// failed in the order of diff.Peers. The order in which they come through does not
+// matter: nothing that one of them needs is still held by another.
+func (d *Daemon) applyPeers(ctx context.Context, cfg *config.Config, diff config.Difference) []error {
+	failed := make([]error, len(diff.Peers))
+	var wg sync.WaitGroup
+	for i, c := range diff.Peers {
+		wg.Go(func() { failed[i] = d.applyPeer(ctx, cfg, c) })
+	}
+	wg.Wait()
+	d.report("watchdog", d.notify.Ping())
+	return failed
 }
 
 // applyPeer changes or starts one peer.
@@ -156,49 +197,70 @@ func (d *Daemon) applyPeer(ctx context.Context, cfg *config.Config, c config.Cha
 	return nil
 }
 
-// freeRoutes takes routes away from peers that lose them to another one, so that the
-// order in which peers are changed does not matter.
-func (d *Daemon) freeRoutes(ctx context.Context, old, cfg *config.Config, diff config.Difference) {
+// freeNetworks takes from peers that change live what another one needs as a route,
+// be it a route or the network of an address: the kernel has each route once only.
+func (d *Daemon) freeNetworks(ctx context.Context, cfg *config.Config, diff config.Difference) {
 	wanted := make(map[netip.Prefix]string)
 	for _, p := range cfg.Peers {
 		for _, r := range p.Routes {
 			wanted[r] = p.Name
 		}
 	}
+	var wg sync.WaitGroup
 	for _, c := range diff.Peers {
-		was, _ := old.Peer(c.Name)
-		kept := slices.DeleteFunc(slices.Clone(was.Routes), func(r netip.Prefix) bool {
-			owner, ok := wanted[r]
-			return ok && owner != c.Name
-		})
 		m := d.byName(c.Name)
-		if c.Action != config.ActionLive || len(kept) == len(was.Routes) || m == nil {
+		if c.Action != config.ActionLive || rebuilds(c) || m == nil {
 			continue
 		}
-		was.Routes = kept
-		if err := m.Update(ctx, was, config.Change{Name: c.Name, Action: config.ActionLive}); err != nil {
-			d.log.Warn("routes not freed", "peer", c.Name, "err", err)
+		kept, less := without(m.Config(), func(n netip.Prefix) bool {
+			owner, ok := wanted[n.Masked()]
+			return ok && owner != c.Name
+		})
+		if less {
+			wg.Go(func() { d.free(ctx, m, kept) })
 		}
 	}
+	wg.Wait()
+	d.report("watchdog", d.notify.Ping())
+}
+
+func (d *Daemon) free(ctx context.Context, m *member, kept config.Peer) {
+	ctx, cancel := context.WithTimeout(ctx, applyLimit)
+	defer cancel()
+	if err := m.Update(ctx, kept, config.Change{Name: kept.Name, Action: config.ActionLive}); err != nil {
+		d.log.Warn("networks not freed", "peer", kept.Name, "err", err)
+	}
+}
+
+// without returns p without the networks that are to go, and whether there were any.
+func without(p config.Peer, gone func(netip.Prefix) bool) (kept config.Peer, less bool) {
+	kept = p
+	kept.Routes = slices.DeleteFunc(slices.Clone(p.Routes), gone)
+	kept.Addresses = slices.DeleteFunc(slices.Clone(p.Addresses), gone)
+	far := p.PeerAddress
+	if far.IsValid() && (gone(netip.PrefixFrom(far, far.BitLen())) || len(kept.Addresses) < len(p.Addresses)) {
+		kept.PeerAddress = netip.Addr{}
+	}
+	less = len(kept.Routes) < len(p.Routes) || len(kept.Addresses) < len(p.Addresses) || kept.PeerAddress != far
+	return kept, less
 }
 
 // keepRefused notes what is really in force where a peer did not take its change, so
 // that the next reload tries again.
-func (d *Daemon) keepRefused(old, cfg *config.Config, result ctl.ReloadResult) {
-	if result.Result != ctl.ReloadPartly {
-		return
-	}
+func (d *Daemon) keepRefused(cfg *config.Config, result ctl.ReloadResult) {
 	inForce := *cfg
 	inForce.Peers = slices.Clone(cfg.Peers)
 	for _, p := range result.Peers {
-		was, ok := old.Peer(p.Name)
-		if p.Action != ctl.ActionRefused || !ok {
+		m := d.byName(p.Name)
+		if p.Action != ctl.ActionRefused || m == nil {
 			continue
 		}
 		i := slices.IndexFunc(inForce.Peers, func(k config.Peer) bool { return k.Name == p.Name })
-		inForce.Peers[i] = was
+		inForce.Peers[i] = m.Config()
 	}
-	d.node.use(&inForce)
+	if result.Result == ctl.ReloadPartly {
+		d.node.use(&inForce)
+	}
 }
 
 func (d *Daemon) reconnectAll(ctx context.Context) {

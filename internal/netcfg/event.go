@@ -31,10 +31,10 @@ func (e event) concerns(a applied) bool {
 	return e.index == a.index || e.name != "" && e.name == a.settings.Bridge
 }
 
-// parseEvent reports false for what takes nothing away.
+// parseEvent reports false for what takes nothing away and brings nothing back.
 func parseEvent(m syscall.NetlinkMessage) (e event, ok bool) {
 	switch m.Header.Type {
-	case unix.RTM_DELADDR:
+	case unix.RTM_DELADDR, unix.RTM_NEWADDR: // one that comes may be the sign that IPv6 is on again
 		if len(m.Data) < unix.SizeofIfAddrmsg {
 			return e, false
 		}

@@ -91,6 +91,22 @@ func TestWatchAndRestorePutBackWhatOthersTake(t *testing.T) {
 	}
 }
 
+func TestWatchPutsBackWhatCouldNotBeWhileIPv6WasOff(t *testing.T) {
+	m := newRig(t, tuntap.TUN)
+	apply(t, m, netcfg.Settings{}, settings(t, watched))
+	want := ip(t, "-brief addr show dev dev0 scope global")
+	failed := make(chan error, 10) // more than may come
+	startWatch(t, m.Watch, func(iface string) { failed <- m.Restore(iface) })
+	sysctl(t, "ipv6/conf/dev0/disable_ipv6", "1")
+	if err := <-failed; !errors.Is(err, netcfg.ErrNoIPv6) {
+		t.Fatalf("restored while IPv6 was off: %v", err)
+	}
+	sysctl(t, "ipv6/conf/dev0/disable_ipv6", "0")
+	eventually(t, "the addresses as before: "+want, func() bool {
+		return ip(t, "-brief addr show dev dev0 scope global") == want
+	})
+}
+
 func TestWatchSeesWhatWasTakenBeforeItBegan(t *testing.T) {
 	m := newRig(t, tuntap.TUN)
 	apply(t, m, netcfg.Settings{}, settings(t, watched))

@@ -184,18 +184,43 @@ func (p *Peer) configureChild() <-chan struct{} {
 	return p.wait.settings.add(c.Seq)
 }
 
-// rebuild takes the tunnel down and opens it with a new configuration.
-func (p *Peer) rebuild(ctx context.Context, cfg config.Peer) error {
+// Release takes the tunnel down ahead of an Update that rebuilds it, so that other
+// peers can have the names, addresses and routes that it gives up. Update must follow.
+func (p *Peer) Release(ctx context.Context) error {
+	return p.do(ctx, func(inner context.Context) {
+		p.leave(inner)
+		p.moving = true
+	})
+}
+
+// leave tells the other side, and takes the tunnel down.
+func (p *Peer) leave(ctx context.Context) {
 	p.goodbye(ctx, "the configuration has changed", false)
 	p.close()
+}
+
+// rebuild takes the tunnel down and opens it with a new configuration, or, if that
+// fails, with the old one.
+func (p *Peer) rebuild(ctx context.Context, cfg config.Peer) error {
+	p.leave(ctx)
+	p.moving = false
+	old := p.cfg
+	if p.reopenAs(cfg) {
+		return nil
+	}
+	failed := errors.New(p.view.lastError)
+	p.reopenAs(old)
+	return failed
+}
+
+// reopenAs opens the tunnel with a configuration, and reports false where it should
+// be open and is not.
+func (p *Peer) reopenAs(cfg config.Peer) bool {
 	p.cfg = cfg
 	p.psk.Store(cfg.PresharedKey)
 	p.dial.restart()
 	p.open()
-	if p.tunnel == nil && cfg.Enabled && p.held == "" {
-		return errors.New(p.view.lastError)
-	}
-	return nil
+	return p.tunnel != nil || !cfg.Enabled || p.held != ""
 }
 
 // Reconnect replaces the control session, after something that it began with has

@@ -51,7 +51,13 @@ func (l *links) find(s *session.Session) *link {
 
 // Accept takes over a connection on which the peer has proved its identity.
 func (p *Peer) Accept(ctx context.Context, conn *session.Conn) {
-	if err := p.do(ctx, func(inner context.Context) { p.attach(inner, conn, "") }); err != nil {
+	taken := false
+	_ = p.do(ctx, func(inner context.Context) {
+		if taken = !p.moving; taken {
+			p.attach(inner, conn, "")
+		}
+	})
+	if !taken { // the other side tries again soon
 		_ = conn.Close()
 	}
 }

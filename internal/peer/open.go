@@ -28,19 +28,30 @@ const (
 // peer, and tried again.
 func (p *Peer) open() {
 	p.agenda.clear(taskOpen)
-	if !p.cfg.Enabled || p.held != "" || p.tunnel != nil {
+	if !p.cfg.Enabled || p.held != "" || p.tunnel != nil || p.moving {
 		return
 	}
 	p.dial.stop()
 	t, err := p.o.Open(p.log, p.cfg, p.settings(), p.in.children)
 	if err != nil {
-		p.failed(err.Error())
-		p.log.Error("tunnel not opened", "iface", p.cfg.Interface, "err", err, "restart_in", reopenPause)
-		p.agenda.set(taskOpen, p.o.Now()+reopenPause)
+		p.notOpened(err.Error())
 		return
 	}
-	p.tunnel, p.view.carrier, p.view.deviceGone = t, false, false
+	if p.view.lastError == p.view.openError {
+		p.failed("")
+	}
+	p.tunnel, p.view.openError, p.view.carrier, p.view.deviceGone = t, "", false, false
 	p.configureChild()
+}
+
+// notOpened plans the next try. The log says it once, not at each of them.
+func (p *Peer) notOpened(why string) {
+	if p.view.openError != why {
+		p.log.Error("tunnel not opened", "iface", p.cfg.Interface, "err", why, "restart_in", reopenPause)
+	}
+	p.view.openError = why
+	p.failed(why)
+	p.agenda.set(taskOpen, p.o.Now()+reopenPause)
 }
 
 // close frees everything: sessions, child, socket, device.

@@ -84,6 +84,7 @@ type Peer struct {
 
 	cfg    config.Peer
 	held   string // why it was ordered down; empty: it was not
+	moving bool   // Release has made room for other peers; Update follows
 	tunnel Tunnel // nil while nothing is held
 	child  child
 	ring   ring

@@ -17,6 +17,7 @@ type view struct {
 	state      ctl.State
 	since      time.Time
 	lastError  string
+	openError  string // why the tunnel is not open, as it was logged
 	carrier    bool
 	deviceGone bool // the child has found its device deleted
 }

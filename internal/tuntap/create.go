@@ -88,6 +88,18 @@ func setQueue(name string, packets int) error {
 	return netlink.LinkSetTxQLen(link, packets)
 }
 
+// ignoreAdvertisements keeps IPv6 router advertisements of the far end from giving the
+// device addresses and a default route. Where that cannot be set, as without IPv6 or on
+// a read-only /proc/sys, the device is made all the same.
+func ignoreAdvertisements(name string) {
+	f, err := os.OpenFile("/proc/sys/net/ipv6/conf/"+name+"/accept_ra", os.O_WRONLY, 0)
+	if err != nil {
+		return
+	}
+	_, _ = f.WriteString("0")
+	_ = f.Close()
+}
+
 // remove takes back a persistent device that could not be attached.
 func remove(name string) error {
 	link, err := netlink.LinkByName(name)

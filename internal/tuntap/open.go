@@ -97,6 +97,7 @@ func openNew(o Options) (*Device, error) {
 	if err := create(o); err != nil {
 		return nil, err
 	}
+	ignoreAdvertisements(o.Name)
 	d, err := attach(o, true)
 	if err != nil {
 		return nil, errors.Join(err, remove(o.Name))

@@ -51,6 +51,21 @@ func TestOpenMakesADeviceThatEndsWithItsDescriptor(t *testing.T) {
 	}
 }
 
+func TestOpenKeepsRouterAdvertisementsFromANewDeviceOnly(t *testing.T) {
+	enterNamespace(t)
+	ip(t, "tuntap add adm0 mode tap")
+	for name, want := range map[string]string{"made0": "0", "adm0": "1"} {
+		open(t, tuntap.Options{Name: name, Mode: tuntap.TAP})
+		got, err := os.ReadFile("/proc/sys/net/ipv6/conf/" + name + "/accept_ra")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != want+"\n" {
+			t.Errorf("%s: accept_ra is %q, want %s", name, got, want)
+		}
+	}
+}
+
 func TestOpenKeepsThePersistenceOfAnAdministratorsDevice(t *testing.T) {
 	enterNamespace(t)
 	ip(t, "tuntap add adm0 mode tun pi")

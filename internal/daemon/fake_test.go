@@ -1,0 +1,208 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"tund/internal/config"
+	"tund/internal/ctl"
+	"tund/internal/keys"
+	"tund/internal/netcfg"
+	"tund/internal/peer"
+	"tund/internal/pipe"
+	"tund/internal/supervisor"
+)
+
+// kernel stands in for what the kernel has once only: names of devices, and routes,
+// which addresses bring too. It is safe for concurrent use.
+type kernel struct {
+	foreign map[string]bool // names and networks that others have
+
+	mu      sync.Mutex
+	devices map[string]string       // name to peer
+	routes  map[netip.Prefix]string // to the name of a device
+	made    map[string]int          // how many tunnels each peer has had
+}
+
+func newKernel(foreign ...string) *kernel {
+	k := &kernel{
+		foreign: map[string]bool{}, devices: map[string]string{},
+		routes: map[netip.Prefix]string{}, made: map[string]int{},
+	}
+	for _, name := range foreign {
+		k.foreign[name] = true
+	}
+	return k
+}
+
+// open is a peer.Opener.
+func (k *kernel) open(_ *slog.Logger, cfg config.Peer, s netcfg.Settings, events chan<- supervisor.Event) (peer.Tunnel, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.foreign[s.Interface] || k.devices[s.Interface] != "" {
+		return nil, fmt.Errorf("open %s: busy", s.Interface)
+	}
+	k.devices[s.Interface] = cfg.Name
+	k.made[cfg.Name]++
+	t := &fakeTunnel{k: k, name: s.Interface, events: events}
+	if err := t.applyLocked(s); err != nil {
+		delete(k.devices, s.Interface)
+		return nil, err
+	}
+	return t, nil
+}
+
+// state lists devices with their peer and routes.
+func (k *kernel) state() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var lines []string
+	for _, device := range slices.Sorted(maps.Keys(k.devices)) {
+		line := device + " " + k.devices[device]
+		var routes []string
+		for route, owner := range k.routes {
+			if owner == device {
+				routes = append(routes, route.String())
+			}
+		}
+		slices.Sort(routes)
+		lines = append(lines, strings.Join(append([]string{line}, routes...), " "))
+	}
+	return strings.Join(lines, "; ")
+}
+
+// fakeTunnel has no child.
+type fakeTunnel struct {
+	k      *kernel
+	name   string
+	events chan<- supervisor.Event
+}
+
+var errNone = errors.New("the fake tunnel has none")
+
+// applyLocked adds before it removes, as package netcfg does.
+func (t *fakeTunnel) applyLocked(s netcfg.Settings) error {
+	for _, r := range s.Routes {
+		if owner, taken := t.k.routes[r]; t.k.foreign[r.String()] || taken && owner != t.name {
+			return fmt.Errorf("add route %s: exists", r)
+		}
+	}
+	maps.DeleteFunc(t.k.routes, func(_ netip.Prefix, owner string) bool { return owner == t.name })
+	for _, r := range s.Routes {
+		t.k.routes[r] = t.name
+	}
+	for _, a := range s.Addresses { // these the kernel takes though there is one already
+		t.k.routes[a.Masked()] = t.name
+	}
+	return nil
+}
+
+func (t *fakeTunnel) Apply(s netcfg.Settings) error {
+	t.k.mu.Lock()
+	defer t.k.mu.Unlock()
+	return t.applyLocked(s)
+}
+
+func (t *fakeTunnel) Close() {
+	t.k.mu.Lock()
+	defer t.k.mu.Unlock()
+	_ = t.applyLocked(netcfg.Settings{})
+	delete(t.k.devices, t.name)
+}
+
+func (t *fakeTunnel) Configure(pipe.Configure)                           {}
+func (t *fakeTunnel) Send(uint64, pipe.Message) error                    { return errNone }
+func (t *fakeTunnel) Restore() error                                     { return nil }
+func (t *fakeTunnel) Connect(netip.AddrPort, netip.AddrPort, bool) error { return errNone }
+func (t *fakeTunnel) Bind(netip.AddrPort) error                          { return errNone }
+func (t *fakeTunnel) Remote() netip.AddrPort                             { return netip.AddrPort{} }
+func (t *fakeTunnel) LocalPort() uint16                                  { return 0 }
+func (t *fakeTunnel) SetCarrier(bool) error                              { return nil }
+
+// rig is a daemon over a kernel stand-in, with its configuration in a directory.
+type rig struct {
+	*Daemon
+	k   *kernel
+	dir string
+}
+
+// newRig starts the peers of a configuration: lines "[peer.x]" and keys; public keys
+// and [node] are filled in.
+func newRig(t *testing.T, k *kernel, text string) *rig {
+	t.Helper()
+	r := &rig{k: k, dir: t.TempDir()}
+	own := keys.GenerateSecret()
+	if err := os.WriteFile(filepath.Join(r.dir, "private.key"), own.Encode(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.write(t, text)
+	path := filepath.Join(r.dir, "tund.toml")
+	cfg, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Daemon = &Daemon{
+		o:   Options{Config: path, Socket: filepath.Join(r.dir, "sock")},
+		log: slog.New(slog.DiscardHandler), started: time.Now(), members: map[string]*member{},
+	}
+	if err := r.prepare(cfg); err != nil {
+		t.Fatal(err)
+	}
+	r.open = k.open
+	t.Cleanup(r.node.net.Close)
+	t.Cleanup(func() { r.gates.closeAll(r.gates.open) })
+	t.Cleanup(func() { r.stopAll(errStopping) })
+	if err := r.gates.set(t.Context(), cfg.Node.Listen); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range cfg.Peers {
+		if err := r.start(context.WithoutCancel(t.Context()), p).Opened(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r
+}
+
+// write replaces the configuration. Each peer gets a public key made from its name.
+func (r *rig) write(t *testing.T, text string) {
+	t.Helper()
+	full := "[node]\nprivate_key_file = \"private.key\"\n"
+	for line := range strings.Lines(text) {
+		full += strings.TrimSpace(line) + "\n"
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "[peer."); ok {
+			full += fmt.Sprintf("public_key = %q\nendpoints = [\"192.0.2.1:9\"]\n", keyOf(strings.TrimSuffix(name, "]")))
+		}
+	}
+	if err := os.WriteFile(filepath.Join(r.dir, "tund.toml"), []byte(full), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func keyOf(name string) string {
+	var seed keys.Secret
+	copy(seed[:], name)
+	return keys.NewIdentity(seed).Public().String()
+}
+
+// change writes a configuration, reloads it and returns what became of each peer.
+func (r *rig) change(t *testing.T, text string) (ctl.ReloadOutcome, string) {
+	t.Helper()
+	r.write(t, text)
+	result := r.reload(context.WithoutCancel(t.Context()), asked)
+	var peers []string
+	for _, p := range result.Peers {
+		peers = append(peers, p.Name+" "+string(p.Action))
+	}
+	return result.Result, strings.Join(peers, ", ")
+}
