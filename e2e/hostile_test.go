@@ -215,7 +215,7 @@ func record(t *testing.T, p *lab.Pair) []lab.Segment {
 	t.Helper()
 	device := p.Link.Interface(p.Alpha)
 	capture := p.Alpha.Capture(device)
-	p.Alpha.Ping(lab.BetaInner4, 100, "-i", "0.01")
+	p.Alpha.Ping(lab.BetaInner4, 100, "-i", "0.009")
 	var sent []lab.Segment
 	for _, segment := range capture.Stop() {
 		if segment.IsData() && segment.Source.Addr() == p.Link.Addr(p.Alpha, 4) {

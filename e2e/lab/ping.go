@@ -12,8 +12,9 @@ import (
 	"time"
 )
 
-// pingInterval is the distance between the echo requests of a running Ping.
-const pingInterval = 10 * time.Millisecond
+// pingInterval is the distance between the echo requests of a running Ping: ping rounds
+// it up to the kernel's tick, and 10 ms would become 20 where that is 10.
+const pingInterval = 9 * time.Millisecond
 
 // replyLine matches one answer in the output of "ping -D".
 var replyLine = regexp.MustCompile(`^\[(\d+)\.(\d{6})\] \d+ bytes from .*icmp_seq=(\d+) .*time=([\d.]+) ms`)
@@ -21,7 +22,7 @@ var replyLine = regexp.MustCompile(`^\[(\d+)\.(\d{6})\] \d+ bytes from .*icmp_se
 // sentLine matches the summary of ping.
 var sentLine = regexp.MustCompile(`^(\d+) packets transmitted`)
 
-// Ping is a running ping of 100 requests a second.
+// Ping is a running ping of at least 100 requests a second.
 type Ping struct {
 	node *Node
 	cmd  *exec.Cmd
@@ -62,7 +63,7 @@ func (r PingResult) String() string {
 // answer is there. Extra arguments go to ping.
 func (n *Node) StartPing(address string, args ...string) *Ping {
 	n.lab.tb.Helper()
-	p := n.ping(append([]string{"-i", "0.01", address}, args...)...)
+	p := n.ping(append([]string{"-i", fmt.Sprint(pingInterval.Seconds()), address}, args...)...)
 	Until(n.lab.tb, 5*time.Second, "first answer of "+address+" to "+n.Name, func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
