@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -44,7 +45,7 @@ func demonstrate(directory string, bytes int64) error {
 	problems := s.run(a.play)
 	a.summary(problems)
 	if len(problems) > 0 {
-		return fmt.Errorf("%d things were not as they should be", len(problems))
+		return errors.New("not everything was as it should be")
 	}
 	return nil
 }
