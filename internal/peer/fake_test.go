@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -63,9 +66,10 @@ func (n *fakeNode) Held(name string) string {
 
 // wirePair joins two fake tunnels: what one sends the other receives, if it can.
 type wirePair struct {
-	mu   sync.Mutex
-	cut  bool
-	ends [2]*fakeTunnel
+	mu    sync.Mutex
+	cut   bool
+	ends  [2]*fakeTunnel
+	delay func() time.Duration // of each event on its way to the peer; nil: none
 }
 
 // fakeTunnel is a tunnel whose child obeys at once. Its data channel is modelled by
@@ -83,11 +87,15 @@ type fakeTunnel struct {
 	applied []netcfg.Settings
 	refuse  error // Apply fails with it
 
-	number  uint64
-	slots   map[pipe.Activate]*fakeSlot
-	sending pipe.Activate
-	mute    bool // does not acknowledge
-	old     map[wire.Index]bool
+	number     uint64 // of the present child; 0: none is ready
+	count      uint64 // children that there were
+	slots      map[pipe.Activate]*fakeSlot
+	sending    pipe.Activate
+	mute       bool // does not acknowledge
+	old        map[wire.Index]bool
+	newest     keys.KeyID
+	configured pipe.Configure // what the next child is told at its start
+	inForce    pipe.Configure // what the present one was told
 }
 
 type fakeSlot struct {
@@ -118,6 +126,9 @@ func (t *fakeTunnel) deliver() {
 	for {
 		select {
 		case e := <-t.queue:
+			if t.pair.delay != nil {
+				time.Sleep(t.pair.delay())
+			}
 			select {
 			case t.events <- e:
 			case <-t.done:
@@ -134,23 +145,41 @@ func (t *fakeTunnel) say(m pipe.Message) {
 }
 
 func (t *fakeTunnel) begin() {
-	t.number++
+	t.count++
+	t.number, t.newest = t.count, 0
 	t.slots, t.sending = make(map[pipe.Activate]*fakeSlot), pipe.Activate{}
 	t.queue <- supervisor.Event{Child: t.number, PID: int(t.number), Body: supervisor.Started{}}
 }
 
 // crash ends the child and begins another.
 func (t *fakeTunnel) crash() {
+	t.die()
+	t.revive()
+}
+
+// die ends the child. revive begins another, which has read its configuration then.
+func (t *fakeTunnel) die() {
 	t.pair.mu.Lock()
 	defer t.pair.mu.Unlock()
 	t.queue <- supervisor.Event{Child: t.number, Body: supervisor.Exited{Err: errors.New("signal: killed")}}
-	t.begin()
+	t.number, t.slots, t.sending = 0, nil, pipe.Activate{}
+	t.inForce = t.configured
 }
 
-func (t *fakeTunnel) Configure(pipe.Configure) {
+func (t *fakeTunnel) revive() {
 	t.pair.mu.Lock()
 	defer t.pair.mu.Unlock()
-	if t.number == 0 {
+	if !t.closed {
+		t.begin()
+	}
+}
+
+func (t *fakeTunnel) Configure(c pipe.Configure) {
+	t.pair.mu.Lock()
+	defer t.pair.mu.Unlock()
+	t.configured = c
+	if t.count == 0 {
+		t.inForce = c
 		t.begin()
 	}
 }
@@ -166,21 +195,22 @@ func (t *fakeTunnel) Send(child uint64, m pipe.Message) error {
 	}
 	switch m := m.(type) {
 	case pipe.Configure:
+		t.inForce = m
 		t.say(pipe.Configured{Seq: m.Seq})
 	case pipe.InstallKey:
-		t.install(pipe.Activate{KeyID: m.KeyID}, m.SendIndex, m.ReceiveIndex, m.Activate)
+		t.install(pipe.Activate{KeyID: m.KeyID}, m.SendIndex, m.ReceiveIndex, m.Activate, m.KeyID > t.newest)
+		t.newest = max(t.newest, m.KeyID)
 	case pipe.InstallIV:
-		t.install(pipe.Activate{KeyID: m.KeyID, Generation: m.Generation}, m.SendIndex, m.ReceiveIndex, m.Activate)
+		held := slices.ContainsFunc(slices.Collect(maps.Keys(t.slots)), func(a pipe.Activate) bool { return a.KeyID == m.KeyID })
+		t.install(pipe.Activate{KeyID: m.KeyID, Generation: m.Generation}, m.SendIndex, m.ReceiveIndex, m.Activate, held)
 	case pipe.Activate:
 		t.activate(m)
 	case pipe.Retire:
-		for id := range t.slots {
-			if older(id, pipe.Activate(m)) {
-				delete(t.slots, id)
-			}
-		}
+		t.remove(func(id pipe.Activate) bool { return older(id, pipe.Activate(m)) && id != t.sending })
 	case pipe.Drop:
-		delete(t.slots, pipe.Activate(m))
+		t.remove(func(id pipe.Activate) bool {
+			return id == pipe.Activate(m) || m.Generation == 0 && id.KeyID == m.KeyID
+		})
 	case pipe.Wipe:
 		clear(t.slots)
 		t.say(pipe.Wiped(m))
@@ -196,11 +226,26 @@ func older(a, b pipe.Activate) bool {
 	return a.KeyID < b.KeyID || a.KeyID == b.KeyID && a.Generation < b.Generation
 }
 
-func (t *fakeTunnel) install(id pipe.Activate, send, receive wire.Index, active bool) {
+func (t *fakeTunnel) remove(gone func(pipe.Activate) bool) {
+	maps.DeleteFunc(t.slots, func(id pipe.Activate, _ *fakeSlot) bool { return gone(id) })
+}
+
+func (t *fakeTunnel) install(id pipe.Activate, send, receive wire.Index, active, fits bool) {
 	if t.old[receive] {
 		panic("an index is used again")
 	}
 	t.old[receive] = true
+	if !fits {
+		t.say(pipe.Installed{KeyID: id.KeyID, Generation: id.Generation, Err: "does not fit"})
+		return
+	}
+	held := map[keys.KeyID]bool{id.KeyID: true}
+	for other := range t.slots {
+		held[other.KeyID] = true
+	}
+	if len(held) > pipe.MaxKeys || len(t.slots) >= pipe.MaxSlots {
+		panic("the child is given more than it may hold")
+	}
 	t.slots[id] = &fakeSlot{send: send, receive: receive}
 	t.say(pipe.Installed{KeyID: id.KeyID, Generation: id.Generation})
 	if active {
@@ -216,6 +261,20 @@ func (t *fakeTunnel) activate(id pipe.Activate) {
 	}
 	s.active, t.sending = true, id
 	t.pair.ends[1-t.side].hear(s.send)
+}
+
+// probe lets both ends send once more in what they send with.
+func (w *wirePair) probe() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for side, t := range w.ends {
+		if t == nil {
+			continue
+		}
+		if s := t.slots[t.sending]; s != nil {
+			w.ends[1-side].hear(s.send)
+		}
+	}
 }
 
 func (t *fakeTunnel) hear(index wire.Index) {
@@ -290,6 +349,33 @@ type two struct {
 	off   bool // the other side can't be dialled
 	conns []*session.Conn
 	mu    sync.Mutex
+
+	latency func() time.Duration // of what is sent over a session; nil: none
+}
+
+// slow gives the far end of c, over which everything comes later.
+func (w *two) slow(c net.Conn) net.Conn {
+	near, far := net.Pipe()
+	go w.carry(c, near)
+	go w.carry(near, c)
+	return far
+}
+
+// carry ends, and ends both, with either of the two.
+func (w *two) carry(from, to net.Conn) {
+	defer from.Close()
+	defer to.Close()
+	buffer := make([]byte, 1<<16)
+	for {
+		n, err := from.Read(buffer)
+		if err != nil {
+			return
+		}
+		time.Sleep(w.latency())
+		if _, err := to.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
 }
 
 func newTwo(t *testing.T, adjust func(side int, c *config.Peer)) *two {
@@ -334,7 +420,11 @@ func (w *two) connect(ctx context.Context, side int) (*session.Conn, error) {
 	if w.off || w.stop[1-side] == nil {
 		return nil, errors.New("connect: connection refused")
 	}
-	a, b := session.Pipe(w.nodes[side].identity.Public(), w.nodes[1-side].identity.Public())
+	near, far := net.Pipe()
+	if w.latency != nil {
+		near, far = w.slow(near), w.slow(far)
+	}
+	a, b := session.PipeOver(near, far, w.nodes[side].identity.Public(), w.nodes[1-side].identity.Public())
 	w.conns = append(w.conns, a, b)
 	go w.peers[1-side].Accept(context.WithoutCancel(ctx), b)
 	return a, nil
@@ -393,6 +483,7 @@ func (w *two) finish() {
 		if w.stop[side] != nil {
 			w.stop[side](errors.New("the test is over"))
 			<-w.ended[side]
+			w.stop[side] = nil
 		}
 	}
 }

@@ -95,10 +95,11 @@ func addrPort(a net.Addr) netip.AddrPort {
 // no TLS, and a fixed secret in place of its exporter. The first end is the dialler's.
 func Pipe(dialler, listener keys.PublicKey) (*Conn, *Conn) {
 	a, b := net.Pipe()
-	return pipeEnds(a, b, dialler, listener)
+	return PipeOver(a, b, dialler, listener)
 }
 
-func pipeEnds(a, b net.Conn, dialler, listener keys.PublicKey) (*Conn, *Conn) {
+// PipeOver is Pipe over two connected streams of the test's own, which can be slow or break.
+func PipeOver(a, b net.Conn, dialler, listener keys.PublicKey) (*Conn, *Conn) {
 	exporter := keys.Secret{1}
 	from := netip.MustParseAddrPort("192.0.2.1:40000")
 	to := netip.MustParseAddrPort("192.0.2.2:7900")

@@ -163,7 +163,7 @@ func (w *world) other(n *node) *node {
 // begin starts a session between the two over a new link.
 func (w *world) begin(ctx context.Context) *link {
 	l := newLink(w.t)
-	ca, cb := pipeEnds(l.a, l.b, w.a.identity.Public(), w.b.identity.Public())
+	ca, cb := PipeOver(l.a, l.b, w.a.identity.Public(), w.b.identity.Public())
 	w.a.begin(ctx, ca)
 	w.b.begin(ctx, cb)
 	return l
@@ -471,7 +471,7 @@ func expect[T Message](p *rawPeer) T {
 // against starts node n as the dialler or listener against a raw peer.
 func (w *world) against(ctx context.Context, n *node) *rawPeer {
 	mine, theirs := net.Pipe()
-	ca, cb := pipeEnds(mine, mine, w.a.identity.Public(), w.b.identity.Public())
+	ca, cb := PipeOver(mine, mine, w.a.identity.Public(), w.b.identity.Public())
 	if n == w.a {
 		n.begin(ctx, ca)
 	} else {
