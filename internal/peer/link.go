@@ -18,8 +18,7 @@ type links struct {
 	rival *link   // established too, while it is open which of the two goes on
 
 	exchange  bool          // one is in flight on main
-	rekeyDue  bool          // a new epoch is wanted before its time
-	reivDue   bool          // a new IV generation is wanted
+	rekeyDue  bool          // a new epoch is needed before its time
 	failures  int           // exchanges failed in a row
 	notBefore time.Duration // the next one of ours
 }
@@ -148,8 +147,6 @@ func (p *Peer) onEstablished(l *link, body session.Established) {
 func (p *Peer) adopt(l *link) {
 	p.links.main, p.links.exchange = l, false
 	l.s.Hold(false)
-	epoch, iv := p.wait.unserved()
-	p.links.rekeyDue, p.links.reivDue = p.links.rekeyDue || epoch, iv
 	p.links.notBefore, p.links.failures = 0, 0
 	p.agenda.clear(taskDecide)
 	p.agenda.clear(taskDial)
@@ -303,8 +300,7 @@ func (p *Peer) onExchanged(b session.Exchanged) {
 	p.links.exchange = false
 	end := exchangeEnd{epoch: b.Kind == session.KindRekey, id: slotID{b.KeyID, b.Generation}, err: b.Err}
 	p.wait.exchange(end)
-	epoch, iv := p.wait.unserved()
-	p.links.rekeyDue, p.links.reivDue = epoch || end.epoch && b.Err != nil, iv
+	p.links.rekeyDue = p.links.rekeyDue || end.epoch && b.Err != nil
 	if b.Err != nil {
 		p.links.failures++
 		p.links.notBefore = p.o.Now() + session.Backoff(p.links.failures, rand.Float64())
@@ -338,11 +334,12 @@ func (p *Peer) wantRekey() { p.links.rekeyDue = true }
 func (p *Peer) planExchange() {
 	p.agenda.clear(taskExchange)
 	l := &p.links
-	if l.main == nil || l.rival != nil || l.exchange || p.child.number == 0 || p.ring.full(l.rekeyDue || !l.reivDue) {
+	epoch, iv := p.due()
+	if l.main == nil || l.rival != nil || l.exchange || p.child.number == 0 || p.ring.full(epoch || !iv) {
 		return
 	}
 	at := p.o.Now()
-	if !l.rekeyDue && !l.reivDue {
+	if !epoch && !iv {
 		s := p.ring.sending()
 		if s == nil {
 			return // the first epoch is begun by who dialled
@@ -355,12 +352,19 @@ func (p *Peer) planExchange() {
 	p.agenda.set(taskExchange, max(at, l.notBefore))
 }
 
+// due tells what is wanted at once, by us or by who waits for it. What was needed
+// while an exchange was in flight still is after it: that one may have begun too early.
+func (p *Peer) due() (epoch, iv bool) {
+	epoch, iv = p.wait.unserved()
+	return epoch || p.links.rekeyDue, iv
+}
+
 // startExchange begins a planned exchange.
 func (p *Peer) startExchange() {
 	l := &p.links
-	iv := l.reivDue && !l.rekeyDue
-	l.exchange, l.rekeyDue, l.reivDue = true, false, false
-	if iv {
+	epoch, iv := p.due()
+	l.exchange, l.rekeyDue = true, false
+	if iv && !epoch {
 		l.main.s.Reiv()
 		return
 	}

@@ -64,8 +64,6 @@ func (p *Peer) beginExchange(ctx context.Context, epoch bool) (from uint32, ende
 			from = numberOf(s, epoch)
 			ended = p.wait.addExchange(epoch, p.ring.newest())
 			p.links.notBefore = 0
-			p.links.rekeyDue = p.links.rekeyDue || epoch
-			p.links.reivDue = p.links.reivDue || !epoch
 		}
 	})
 	return from, ended, errors.Join(e, err)

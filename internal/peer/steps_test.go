@@ -1,0 +1,70 @@
+package peer_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tund/internal/ctl"
+)
+
+// atAnyStep begins an exchange between two peers that take 10 ms for everything, does
+// harm at each time until it is over, and wants both sides up soon after.
+func atAnyStep(t *testing.T, begin, harm func(w *two)) {
+	t.Helper()
+	for at := time.Duration(0); at <= 130*time.Millisecond; at += 5 * time.Millisecond {
+		t.Run(at.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newTwo(t, nil)
+				slow := func() time.Duration { return 10 * time.Millisecond }
+				w.latency, w.wires.delay = slow, slow
+				w.start(0, 1)
+				defer w.finish()
+				w.await(time.Second, ctl.StateUp, 0, 1)
+				begin(w)
+				time.Sleep(at)
+				harm(w)
+				time.Sleep(500 * time.Millisecond)
+				w.wires.probe()
+				w.await(2*time.Second, ctl.StateUp, 0, 1)
+				time.Sleep(10 * time.Second)
+				w.await(0, ctl.StateUp, 0, 1)
+				w.mustWork()
+			})
+		})
+	}
+}
+
+// rotate lets a side rotate without waiting for it.
+func rotate(side int, epoch bool) func(w *two) {
+	return func(w *two) {
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			defer cancel()
+			if epoch {
+				w.peers[side].RotateKey(ctx)
+			} else {
+				w.peers[side].RotateIV(ctx)
+			}
+		}()
+	}
+}
+
+func crash(side int, pause time.Duration) func(w *two) {
+	return func(w *two) {
+		end := w.wires.end(side)
+		end.die()
+		time.Sleep(pause)
+		end.revive()
+	}
+}
+
+func TestAChildMayCrashAtAnyStepOfARekey(t *testing.T) {
+	for side := range 2 {
+		t.Run(fmt.Sprintf("child %d", side), func(t *testing.T) {
+			atAnyStep(t, rotate(0, true), crash(side, 20*time.Millisecond))
+		})
+	}
+}
