@@ -18,6 +18,7 @@ const freshLimit = 3 * time.Second
 var (
 	errNoChild   = errors.New("no data child is running")
 	errChildGone = errors.New("the data child has ended")
+	errNoKey     = errors.New("the data child does not have this key")
 )
 
 // child is what the peer knows of its present child.
@@ -53,18 +54,18 @@ func (p *Peer) onChild(ctx context.Context, e supervisor.Event) {
 	}
 }
 
-// onStarted gives a new child its first keys: those that wait, or new ones.
+// onStarted gives a new child its first keys: those that wait, or new ones. What waits
+// may be of a session that has ended meanwhile.
 func (p *Peer) onStarted(ctx context.Context, e supervisor.Event) {
 	p.child.number, p.child.pid = e.Child, e.PID
 	p.child.stats = pipe.Stats{LastReceived: -1}
 	waited := len(p.child.waiting) > 0
 	p.installWaiting()
 	switch {
-	case waited:
-	case p.links.main != nil:
-		p.wantRekey()
-	default:
+	case p.links.main == nil:
 		p.startDial(ctx)
+	case !waited:
+		p.wantRekey()
 	}
 }
 

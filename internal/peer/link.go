@@ -276,8 +276,13 @@ func (p *Peer) onInstallKey(l *link, b session.InstallKey) {
 	}})
 }
 
-// onInstallIV hands a new IV generation to the child.
+// onInstallIV hands a new IV generation to the child, unless its key died with a child.
 func (p *Peer) onInstallIV(l *link, b session.InstallIV) {
+	if p.ring.ofKey(b.KeyID) == nil {
+		p.ring.release(b.ReceiveIndex)
+		l.s.Installed(b.KeyID, b.Generation, errNoKey)
+		return
+	}
 	p.links.exchange = true
 	id := slotID{b.KeyID, b.Generation}
 	p.ring.add(slot{id: id, index: b.ReceiveIndex, at: p.o.Now()})

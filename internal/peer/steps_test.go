@@ -68,3 +68,33 @@ func TestAChildMayCrashAtAnyStepOfARekey(t *testing.T) {
 		})
 	}
 }
+
+func TestAChildMayCrashAtAnyStepOfAnIVChange(t *testing.T) {
+	for side := range 2 {
+		t.Run(fmt.Sprintf("child %d", side), func(t *testing.T) {
+			atAnyStep(t, rotate(0, false), crash(side, 60*time.Millisecond))
+		})
+	}
+}
+
+func TestASessionMayDieAtAnyStep(t *testing.T) {
+	for _, epoch := range []bool{true, false} {
+		t.Run(fmt.Sprintf("of a rekey %t", epoch), func(t *testing.T) {
+			atAnyStep(t, rotate(0, epoch), (*two).cutSessions)
+		})
+	}
+}
+
+func TestAChildMayComeAfterItsSessionHasDied(t *testing.T) {
+	for side := range 2 {
+		t.Run(fmt.Sprintf("child %d", side), func(t *testing.T) {
+			atAnyStep(t, rotate(0, true), func(w *two) {
+				w.wires.end(side).die()
+				time.Sleep(100 * time.Millisecond)
+				w.cutSessions()
+				time.Sleep(2 * time.Second)
+				w.wires.end(side).revive()
+			})
+		})
+	}
+}
