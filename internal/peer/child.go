@@ -26,6 +26,7 @@ type child struct {
 	number   uint64 // incarnation; 0: none is ready
 	pid      int
 	restarts uint64
+	late     bool       // the next child may start with an older configuration
 	seq      uint64     // last Configure, GetStats or SendProbe
 	stats    pipe.Stats // the newest
 	waiting  []order    // keys that the child has not been given yet
@@ -59,6 +60,10 @@ func (p *Peer) onChild(ctx context.Context, e supervisor.Event) {
 func (p *Peer) onStarted(ctx context.Context, e supervisor.Event) {
 	p.child.number, p.child.pid = e.Child, e.PID
 	p.child.stats = pipe.Stats{LastReceived: -1}
+	if p.child.late {
+		p.child.late = false
+		p.configureChild()
+	}
 	waited := len(p.child.waiting) > 0
 	p.installWaiting()
 	switch {

@@ -164,7 +164,9 @@ func (p *Peer) updateLive(ctx context.Context, cfg config.Peer) (<-chan struct{}
 		p.dial.restart()
 		p.startDial(ctx)
 	}
-	return p.configureChild(), nil
+	settled := p.configureChild()
+	p.child.late = settled == nil
+	return settled, nil
 }
 
 // configureChild tells the present child, and every later one, its settings.

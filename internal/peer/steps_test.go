@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tund/internal/config"
 	"tund/internal/ctl"
 )
 
@@ -97,4 +98,22 @@ func TestAChildMayComeAfterItsSessionHasDied(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestAChangeWhileAChildStartsReachesIt(t *testing.T) {
+	inTwo(t, nil, func(t *testing.T, w *two) {
+		w.await(time.Second, ctl.StateUp, 0, 1)
+		end := w.wires.end(0)
+		end.die() // the next one has read its configuration
+		time.Sleep(time.Millisecond)
+		c := w.config(0, func(c *config.Peer) { c.KeyLifetime = 2 * time.Hour })
+		if err := w.peers[0].Update(t.Context(), c, live("key_lifetime")); err != nil {
+			t.Fatal(err)
+		}
+		end.revive()
+		w.await(time.Second, ctl.StateUp, 0, 1)
+		if got := end.inForce.KeyLifetime; got != 2*time.Hour {
+			t.Errorf("a key lifetime of %v is in force", got)
+		}
+	})
 }
