@@ -314,6 +314,7 @@ func (p *Peer) onExchanged(b session.Exchanged) {
 		return
 	}
 	p.links.failures, p.links.notBefore = 0, 0
+	p.dial.failures = 0 // not before: a session that gives no key is no success
 	p.log.Debug("exchange done", "exchange", b.Kind.String(), "epoch", uint32(b.Epoch), "generation", uint32(b.Generation))
 }
 
