@@ -98,6 +98,7 @@ func (p *Peer) hello(conn *session.Conn) session.Hello {
 func (p *Peer) onSession(e session.Event) {
 	l := p.links.find(e.Session)
 	if l == nil {
+		p.discard(e.Body)
 		return
 	}
 	switch body := e.Body.(type) {
@@ -118,11 +119,23 @@ func (p *Peer) onSession(e session.Event) {
 	case session.Wanted:
 		p.choose(l)
 	case session.PongReceived:
-		p.choose(p.links.main)
+		if l == p.links.main {
+			p.choose(l)
+		}
 	case session.ShutdownReceived:
 		p.onShutdown(body)
 	case session.Closed:
 		p.onClosed(l, body)
+	}
+}
+
+// discard gives back what came with the last event of a session that was ended here.
+func (p *Peer) discard(body session.EventBody) {
+	switch body := body.(type) {
+	case session.InstallKey:
+		p.ring.release(body.ReceiveIndex)
+	case session.InstallIV:
+		p.ring.release(body.ReceiveIndex)
 	}
 }
 
@@ -191,9 +204,10 @@ func (p *Peer) holdBoth(held bool) {
 // decide ends the contest when nobody else has: the older one did not answer.
 func (p *Peer) decide() { p.choose(p.links.rival) }
 
-// choose keeps one of the two sessions and closes the other.
+// choose keeps one of the two sessions and closes the other. A third one, which is
+// closing, decides nothing.
 func (p *Peer) choose(winner *link) {
-	if p.links.rival == nil || winner == nil {
+	if p.links.rival == nil || winner != p.links.main && winner != p.links.rival {
 		return
 	}
 	older, newer := p.links.main, p.links.rival
@@ -267,7 +281,7 @@ func (p *Peer) onFruitless(body session.Closed) {
 
 // onInstallKey hands the key of a new epoch to the child.
 func (p *Peer) onInstallKey(l *link, b session.InstallKey) {
-	p.links.exchange = true
+	p.links.exchange = p.links.exchange || l == p.links.main
 	id, now := slotID{Key: b.KeyID}, p.o.Now()
 	p.ring.add(slot{id: id, epoch: b.Epoch, aead: b.AEAD, index: b.ReceiveIndex, at: now, born: now})
 	p.enlist(order{id: id, activate: b.Activate, from: l.s, message: pipe.InstallKey{
@@ -283,7 +297,7 @@ func (p *Peer) onInstallIV(l *link, b session.InstallIV) {
 		l.s.Installed(b.KeyID, b.Generation, errNoKey)
 		return
 	}
-	p.links.exchange = true
+	p.links.exchange = p.links.exchange || l == p.links.main
 	id := slotID{b.KeyID, b.Generation}
 	p.ring.add(slot{id: id, index: b.ReceiveIndex, at: p.o.Now()})
 	p.enlist(order{id: id, activate: b.Activate, from: l.s, message: pipe.InstallIV{

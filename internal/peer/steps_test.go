@@ -112,8 +112,22 @@ func TestAChangeWhileAChildStartsReachesIt(t *testing.T) {
 		}
 		end.revive()
 		w.await(time.Second, ctl.StateUp, 0, 1)
+		synctest.Wait()
 		if got := end.inForce.KeyLifetime; got != 2*time.Hour {
 			t.Errorf("a key lifetime of %v is in force", got)
 		}
 	})
+}
+
+func TestASessionMayBeReplacedAtAnyStep(t *testing.T) {
+	for side := range 2 {
+		t.Run(fmt.Sprintf("of a rekey of %d", side), func(t *testing.T) {
+			atAnyStep(t, rotate(side, true), func(w *two) {
+				c := w.config(0, func(c *config.Peer) { c.Endpoints = []config.Endpoint{{Host: "192.0.2.2", Port: 7901}} })
+				if err := w.peers[0].Update(w.t.Context(), c, live("endpoints")); err != nil {
+					w.t.Fatal(err)
+				}
+			})
+		})
+	}
 }
