@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -351,11 +352,27 @@ type two struct {
 	mu    sync.Mutex
 
 	latency func() time.Duration // of what is sent over a session; nil: none
+	gagged  atomic.Pointer[[]net.Conn]
+	relays  []net.Conn
+}
+
+// gag swallows from now on all that is sent over the sessions of now.
+func (w *two) gag() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := slices.Clone(w.relays)
+	w.gagged.Store(&now)
+}
+
+func (w *two) isGagged(c net.Conn) bool {
+	gagged := w.gagged.Load()
+	return gagged != nil && slices.Contains(*gagged, c)
 }
 
 // slow gives the far end of c, over which everything comes later.
 func (w *two) slow(c net.Conn) net.Conn {
 	near, far := net.Pipe()
+	w.relays = append(w.relays, c, near)
 	go w.carry(c, near)
 	go w.carry(near, c)
 	return far
@@ -372,6 +389,9 @@ func (w *two) carry(from, to net.Conn) {
 			return
 		}
 		time.Sleep(w.latency())
+		if w.isGagged(from) {
+			continue
+		}
 		if _, err := to.Write(buffer[:n]); err != nil {
 			return
 		}
@@ -486,4 +506,5 @@ func (w *two) finish() {
 			w.stop[side] = nil
 		}
 	}
+	time.Sleep(time.Second) // for what is still on its way
 }

@@ -407,9 +407,13 @@ func (p *Peer) goodbye(ctx context.Context, reason string, stayDown bool) (ackno
 			if body, ok := e.Body.(session.Closed); ok && e.Session == l.s {
 				p.links.rival = nil
 				p.onClosed(l, body)
-				return body.Err == nil
+				return body.Err == nil && body.Code == session.CloseShutdown
 			}
 			p.onSession(e)
+			if next := p.links.main; next != nil && next != l { // replaced just now
+				l = next
+				l.s.Shutdown(reason, stayDown)
+			}
 		case e := <-p.in.children:
 			p.onChild(ctx, e)
 		case <-limit.C:
