@@ -71,7 +71,7 @@ func (d *dial) restart() {
 // is nothing to dial for.
 func (p *Peer) startDial(ctx context.Context) {
 	p.agenda.clear(taskDial)
-	if p.tunnel == nil || p.child.number == 0 || len(p.cfg.Endpoints) == 0 || p.dial.cancel != nil {
+	if p.tunnel == nil || p.held != "" || p.child.number == 0 || len(p.cfg.Endpoints) == 0 || p.dial.cancel != nil {
 		return
 	}
 	p.dial.try++

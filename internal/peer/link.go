@@ -163,6 +163,7 @@ func (p *Peer) adopt(l *link) {
 	p.links.notBefore, p.links.failures = 0, 0
 	p.agenda.clear(taskDecide)
 	p.agenda.clear(taskDial)
+	p.agenda.clear(taskRenew)
 	p.dial.stop()
 	p.log.Info("session established", "endpoint", l.conn.Remote().String(), "version", l.established.Version)
 	if err := p.connect(l); err != nil {

@@ -32,6 +32,7 @@ const (
 	retireGrace  = 10 * time.Second // protocol.md: from the first authentic packet in a newer key
 	drain        = time.Second      // protocol.md: from SHUTDOWN to the end of all keys
 	renewAfter   = 24 * time.Hour   // protocol.md: age of a TLS session
+	renewPause   = time.Minute      // between tries to replace one that is so old
 	goodbyeLimit = 3 * time.Second  // how long a SHUTDOWN may wait for its CLOSE
 	suspendLook  = 30 * time.Second // Go's timers stand still in a suspend: look at the clock this often
 )
@@ -206,6 +207,7 @@ func (p *Peer) onTime(ctx context.Context) {
 		case taskDecide:
 			p.decide()
 		case taskRenew:
+			p.agenda.set(taskRenew, p.o.Now()+renewPause) // until the new session is in force
 			p.startDial(ctx)
 		case taskCount:
 		}
