@@ -13,6 +13,7 @@ const (
 	taskWipe                 // the other side said goodbye: drain is over
 	taskDecide               // two sessions: the question to the older one is due
 	taskRenew                // the TLS session is a day old
+	taskConnect              // connect the data socket again after a failure
 	taskCount
 )
 

@@ -67,10 +67,11 @@ func (n *fakeNode) Held(name string) string {
 
 // wirePair joins two fake tunnels: what one sends the other receives, if it can.
 type wirePair struct {
-	mu    sync.Mutex
-	cut   bool
-	ends  [2]*fakeTunnel
-	delay func() time.Duration // of each event on its way to the peer; nil: none
+	mu     sync.Mutex
+	cut    bool
+	ends   [2]*fakeTunnel
+	refuse error                // Connect fails with it
+	delay  func() time.Duration // of each event on its way to the peer; nil: none
 }
 
 // fakeTunnel is a tunnel whose child obeys at once. Its data channel is modelled by
@@ -279,7 +280,7 @@ func (w *wirePair) probe() {
 }
 
 func (t *fakeTunnel) hear(index wire.Index) {
-	if t == nil || t.pair.cut {
+	if t == nil || t.pair.cut || !t.pair.ends[1-t.side].remote.IsValid() {
 		return
 	}
 	for id, s := range t.slots {
@@ -317,12 +318,21 @@ func (t *fakeTunnel) Apply(s netcfg.Settings) error {
 }
 func (t *fakeTunnel) Restore() error { return nil }
 func (t *fakeTunnel) Connect(_, remote netip.AddrPort, _ bool) error {
+	t.pair.mu.Lock()
+	defer t.pair.mu.Unlock()
+	if t.pair.refuse != nil {
+		return t.pair.refuse
+	}
 	t.remote = remote
 	return nil
 }
 func (t *fakeTunnel) Bind(netip.AddrPort) error { return nil }
-func (t *fakeTunnel) Remote() netip.AddrPort    { return t.remote }
-func (t *fakeTunnel) LocalPort() uint16         { return 0 }
+func (t *fakeTunnel) Remote() netip.AddrPort {
+	t.pair.mu.Lock()
+	defer t.pair.mu.Unlock()
+	return t.remote
+}
+func (t *fakeTunnel) LocalPort() uint16 { return 0 }
 func (t *fakeTunnel) SetCarrier(up bool) error {
 	t.pair.mu.Lock()
 	defer t.pair.mu.Unlock()

@@ -166,10 +166,7 @@ func (p *Peer) adopt(l *link) {
 	p.agenda.clear(taskRenew)
 	p.dial.stop()
 	p.log.Info("session established", "endpoint", l.conn.Remote().String(), "version", l.established.Version)
-	if err := p.connect(l); err != nil {
-		p.failed(err.Error())
-		p.log.Warn("data socket not connected", "endpoint", l.conn.Remote().String(), "err", err)
-	}
+	p.point()
 	if l.conn.Dialled() {
 		p.agenda.set(taskRenew, p.o.Now()+renewAfter)
 		p.wantRekey()

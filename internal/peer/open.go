@@ -100,15 +100,32 @@ func (p *Peer) localPort(remote netip.Addr) int {
 	return int(p.tunnel.LocalPort())
 }
 
+// point connects the data socket for the main session, and again after a while if that
+// fails: an address or a route may come later.
+func (p *Peer) point() {
+	p.agenda.clear(taskConnect)
+	if p.links.main == nil {
+		return
+	}
+	err := p.connect(p.links.main)
+	if err == nil {
+		return
+	}
+	if p.view.lastError != err.Error() {
+		p.log.Warn("data socket not connected", "endpoint", p.links.main.conn.Remote().String(), "err", err)
+	}
+	p.failed(err.Error())
+	p.agenda.set(taskConnect, p.o.Now()+reopenPause)
+}
+
 // connect points the data socket at the other end of a session.
 func (p *Peer) connect(l *link) error {
 	addr := l.conn.Remote().Addr()
 	remote := netip.AddrPortFrom(addr, uint16(l.established.Hello.UDPPort))
-	if p.tunnel.Remote() == remote {
-		return nil
-	}
-	if err := p.tunnel.Connect(p.o.Node.Local(addr), remote, p.fragments(addr)); err != nil {
-		return err
+	if p.tunnel.Remote() != remote {
+		if err := p.tunnel.Connect(p.o.Node.Local(addr), remote, p.fragments(addr)); err != nil {
+			return err
+		}
 	}
 	return p.tunnel.Apply(p.settings())
 }

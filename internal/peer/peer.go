@@ -209,6 +209,8 @@ func (p *Peer) onTime(ctx context.Context) {
 		case taskRenew:
 			p.agenda.set(taskRenew, p.o.Now()+renewPause) // until the new session is in force
 			p.startDial(ctx)
+		case taskConnect:
+			p.point()
 		case taskCount:
 		}
 	}

@@ -1,6 +1,8 @@
 package peer_test
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -69,6 +71,28 @@ func TestAHeldPeerDoesNotDial(t *testing.T) {
 		time.Sleep(time.Minute)
 		if n := w.connections(); n != before {
 			t.Errorf("%d more connections", n-before)
+		}
+	})
+}
+
+func TestADataSocketThatCannotBeConnectedIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTwo(t, nil)
+		w.wires.refuse = errors.New("connect: network is unreachable")
+		w.start(0, 1)
+		defer w.finish()
+		time.Sleep(5 * time.Second)
+		if s := w.status(0); s.Endpoint != "" || !strings.Contains(s.LastError, "unreachable") {
+			t.Errorf("%+v", s)
+		}
+		w.wires.mu.Lock()
+		w.wires.refuse = nil
+		w.wires.mu.Unlock()
+		time.Sleep(2 * time.Second)
+		for side := range 2 {
+			if s := w.status(side); s.Endpoint == "" {
+				t.Errorf("side %d: %+v", side, s)
+			}
 		}
 	})
 }

@@ -85,7 +85,7 @@ func (p *Peer) transition(to ctl.State, f facts) {
 	switch {
 	case to == ctl.StateUp:
 		p.failed("")
-	case to == ctl.StateDegraded && f.session:
+	case to == ctl.StateDegraded && f.session && p.tunnel.Remote().IsValid(): // else it is known why
 		p.failed("no data arrives from " + p.tunnel.Remote().String() + " over UDP")
 	}
 	if quiet(from, to) {
