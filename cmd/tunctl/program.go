@@ -26,6 +26,8 @@ type program struct {
 	socket  string
 	json    bool
 	timeout time.Duration
+
+	unwritten error // why something could not be printed
 }
 
 func (p *program) addGlobalFlags(root *cobra.Command) {

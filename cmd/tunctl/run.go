@@ -51,8 +51,12 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(context.Background())
-	if err == nil {
+	if err == nil && p.unwritten == nil {
 		return exitDone
+	}
+	if err == nil {
+		p.complain("write: %v", p.unwritten)
+		return exitFailed
 	}
 	p.json = p.json || slices.Contains(args, "--json") // it may stand behind what was wrong
 	return p.fail(err)
@@ -166,8 +170,14 @@ func hint(err error, status int) string {
 func (p *program) writeJSON(v any) {
 	e := json.NewEncoder(p.stdout)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		p.complain("%v", err)
+	p.note(e.Encode(v))
+}
+
+// note remembers that something could not be printed: the exit status tells, as a
+// script that reads a full disk's file must not take it for the whole.
+func (p *program) note(err error) {
+	if p.unwritten == nil {
+		p.unwritten = err
 	}
 }
 
@@ -178,5 +188,6 @@ func (p *program) complain(format string, args ...any) {
 
 // printf prints data.
 func (p *program) printf(format string, args ...any) {
-	_, _ = fmt.Fprintf(p.stdout, format, args...)
+	_, err := fmt.Fprintf(p.stdout, format, args...)
+	p.note(err)
 }

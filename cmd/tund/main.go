@@ -51,7 +51,7 @@ func command() *cobra.Command {
 		RunE: func(_ *cobra.Command, args []string) error { return check(append(args, defaultConfig)[0]) },
 	}, &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		Run: func(*cobra.Command, []string) { fmt.Println("tund", version) },
+		RunE: func(*cobra.Command, []string) error { return say("tund " + version) },
 	})
 	return root
 }
@@ -67,8 +67,12 @@ func check(path string) error {
 	if _, err := config.Load(path); err != nil {
 		return fmt.Errorf("configuration refused\n%w", err)
 	}
-	fmt.Println("configuration ok")
-	return nil
+	return say("configuration ok")
+}
+
+func say(line string) error {
+	_, err := fmt.Println(line)
+	return err
 }
 
 // run is the parent's life: until SIGTERM or SIGINT.

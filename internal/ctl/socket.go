@@ -19,6 +19,7 @@ const (
 	socketMode    = 0o660
 	directoryMode = 0o755
 	backlog       = 64
+	maxPath       = 107 // unix(7): sun_path less its end
 	// lockPatience is how long another tund may take to open a socket in the same
 	// directory; it needs microseconds.
 	lockPatience = 2 * time.Second
@@ -36,6 +37,12 @@ type socketFile struct {
 // and group before the first caller can connect, and takes the place of one that
 // a dead daemon left behind; one that is answered is an error.
 func openSocket(path, group string) (*socketFile, error) {
+	switch {
+	case path == "":
+		return nil, errors.New("control socket: no path is given")
+	case len(path) > maxPath:
+		return nil, fmt.Errorf("control socket %s: the path is longer than %d bytes", path, maxPath)
+	}
 	if err := os.MkdirAll(filepath.Dir(path), directoryMode); err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}

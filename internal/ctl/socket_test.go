@@ -104,9 +104,18 @@ func TestCloseLeavesASocketThatIsNotItsOwn(t *testing.T) {
 	}
 }
 
-func TestAPathThatIsTooLongIsAnError(t *testing.T) {
-	if _, err := listenAt(filepath.Join(t.TempDir(), strings.Repeat("long", 30))); err == nil {
-		t.Error("it listens")
+func TestAPathThatCannotBeOneIsAnErrorThatSaysSo(t *testing.T) {
+	for path, want := range map[string]string{
+		"": "no path",
+		filepath.Join(t.TempDir(), strings.Repeat("long", 30)): "longer than 107 bytes",
+	} {
+		server, err := listenAt(path)
+		if err == nil {
+			closed(t, server)
+		}
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", path, err, want)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/netip"
 	"os"
 	"slices"
@@ -153,7 +154,11 @@ func (b *backend) Reload(ctx context.Context) ctl.ReloadResult {
 	case b.reloads <- reloadRequest{reply}:
 		return <-reply
 	case <-ctx.Done():
-		return refusal(ctl.ConfigError{Message: "no reload: " + ctx.Err().Error()})
+		why := "not loaded: tund is stopping"
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			why = "not loaded: tund is busy with another reload"
+		}
+		return refusal(ctl.ConfigError{File: b.o.Config, Message: why})
 	}
 }
 
