@@ -197,6 +197,20 @@ func (m *Manager) RouteMTU(remote netip.Addr) (int, error) {
 	return mtu, nil
 }
 
+// RouteSource returns the address of this machine that packets to remote leave from
+// now, unless their socket has another.
+func (m *Manager) RouteSource(remote netip.Addr) (netip.Addr, error) {
+	routes, err := m.handle.RouteGet(remote.Unmap().AsSlice())
+	if err == nil && len(routes) == 0 {
+		err = unix.ENETUNREACH
+	}
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("look up route to %s: %w", remote, err)
+	}
+	source, _ := netip.AddrFromSlice(routes[0].Src)
+	return source.Unmap(), nil
+}
+
 func (m *Manager) routeMTU(remote netip.Addr) (int, error) {
 	if !remote.IsValid() {
 		return 0, errors.New("no address")

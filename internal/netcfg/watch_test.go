@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os/exec"
 	"runtime"
 	"slices"
@@ -105,6 +106,23 @@ func TestWatchPutsBackWhatCouldNotBeWhileIPv6WasOff(t *testing.T) {
 	eventually(t, "the addresses as before: "+want, func() bool {
 		return ip(t, "-brief addr show dev dev0 scope global") == want
 	})
+}
+
+func TestRouteSourceFollowsTheAddresses(t *testing.T) {
+	m := newRig(t, tuntap.TUN)
+	apply(t, m, netcfg.Settings{}, settings(t, "10.1.0.1/24"))
+	remote := netip.MustParseAddr("::ffff:10.1.0.9") // as a dual-stack socket has it
+	if source, err := m.RouteSource(remote); err != nil || source != netip.MustParseAddr("10.1.0.1") {
+		t.Errorf("source %s, %v", source, err)
+	}
+	apply(t, m, settings(t, "10.1.0.1/24"), settings(t, "10.1.0.2/24"))
+	if source, err := m.RouteSource(remote); err != nil || source != netip.MustParseAddr("10.1.0.2") {
+		t.Errorf("after the address has changed: source %s, %v", source, err)
+	}
+	apply(t, m, settings(t, "10.1.0.2/24"), settings(t, ""))
+	if source, err := m.RouteSource(remote); err == nil {
+		t.Errorf("without a route: source %s", source)
+	}
 }
 
 func TestWatchSeesWhatWasTakenBeforeItBegan(t *testing.T) {

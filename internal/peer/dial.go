@@ -107,7 +107,7 @@ func (p *Peer) onDial(ctx context.Context, e dialEvent) {
 	p.dial.stop()
 	if e.err != nil {
 		p.failed(e.err.Error())
-		p.log.Debug("dial failed", "err", e.err)
+		p.log.Log(ctx, first(&p.view.unreached), "dial failed", "err", e.err)
 		p.planDial(0)
 		return
 	}

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -165,7 +166,11 @@ func (p *Peer) adopt(l *link) {
 	p.agenda.clear(taskDial)
 	p.agenda.clear(taskRenew)
 	p.dial.stop()
-	p.log.Info("session established", "endpoint", l.conn.Remote().String(), "version", l.established.Version)
+	level := slog.LevelInfo
+	if p.view.unkept {
+		level = slog.LevelDebug
+	}
+	p.log.Log(context.Background(), level, "session established", "endpoint", l.conn.Remote().String(), "version", l.established.Version)
 	p.point()
 	if l.conn.Dialled() {
 		p.agenda.set(taskRenew, p.o.Now()+renewAfter)
@@ -259,7 +264,7 @@ func (p *Peer) onMainClosed(body session.Closed) {
 	}
 	if body.Err != nil && body.Code != session.CloseShutdown {
 		p.failed("control session lost: " + body.Err.Error())
-		p.log.Warn("session lost", "err", body.Err)
+		p.log.Log(context.Background(), first(&p.view.unkept), "session lost", "err", body.Err)
 	}
 	p.wait.exchangesLost(body.Err)
 	p.planDial(body.Code)
@@ -272,7 +277,7 @@ func (p *Peer) onFruitless(body session.Closed) {
 	}
 	if body.Err != nil {
 		p.failed(body.Err.Error())
-		p.log.Warn("session refused", "err", body.Err)
+		p.log.Log(context.Background(), first(&p.view.unkept), "session refused", "err", body.Err)
 	}
 	p.planDial(body.Code)
 }
@@ -327,6 +332,7 @@ func (p *Peer) onExchanged(b session.Exchanged) {
 	}
 	p.links.failures, p.links.notBefore = 0, 0
 	p.dial.failures = 0 // not before: a session that gives no key is no success
+	p.followPath()
 	p.log.Debug("exchange done", "exchange", b.Kind.String(), "epoch", uint32(b.Epoch), "generation", uint32(b.Generation))
 }
 

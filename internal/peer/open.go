@@ -122,12 +122,18 @@ func (p *Peer) point() {
 func (p *Peer) connect(l *link) error {
 	addr := l.conn.Remote().Addr()
 	remote := netip.AddrPortFrom(addr, uint16(l.established.Hello.UDPPort))
-	if p.tunnel.Remote() != remote {
-		if err := p.tunnel.Connect(p.o.Node.Local(addr), remote, p.fragments(addr)); err != nil {
-			return err
-		}
+	if err := p.tunnel.Connect(p.o.Node.Local(addr), remote, p.fragments(addr)); err != nil {
+		return err
 	}
+	p.view.outer = p.o.Node.OuterMTU(addr)
 	return p.tunnel.Apply(p.settings())
+}
+
+// followPath adapts the data channel where the way to the peer has got another MTU.
+func (p *Peer) followPath() {
+	if l := p.links.main; l != nil && p.tunnel != nil && p.view.outer != p.o.Node.OuterMTU(l.conn.Remote().Addr()) {
+		p.point()
+	}
 }
 
 // settings are what the device shall have.

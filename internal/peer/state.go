@@ -1,6 +1,8 @@
 package peer
 
 import (
+	"context"
+	"log/slog"
 	"time"
 
 	"tund/internal/ctl"
@@ -88,18 +90,36 @@ func (p *Peer) transition(to ctl.State, f facts) {
 	case to == ctl.StateDegraded && f.session && p.tunnel.Remote().IsValid(): // else it is known why
 		p.failed("no data arrives from " + p.tunnel.Remote().String() + " over UDP")
 	}
-	if quiet(from, to) {
-		p.log.Debug("state changed", "from", string(from), "to", string(to))
-		return
+	if works(to) {
+		p.view.unreached, p.view.unkept = false, false
 	}
-	p.log.Info("state changed", "from", string(from), "to", string(to), "reason", p.view.lastError)
+	p.log.Log(context.Background(), levelOf(from, to), "state changed", "from", string(from), "to", string(to), "reason", p.view.lastError)
 	p.wait.state(to)
 }
 
-// quiet tells the changes that every rekey brings: nothing an operator would
-// expect to read.
-func quiet(from, to ctl.State) bool {
-	return from == ctl.StateUp && to == ctl.StateRekeying || from == ctl.StateRekeying && to == ctl.StateUp
+// levelOf keeps from the log what every rekey brings, and every try to reach a peer:
+// nothing an operator would expect to read.
+func levelOf(from, to ctl.State) slog.Level {
+	if works(from) && works(to) || tries(from) && tries(to) {
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
+}
+
+func works(s ctl.State) bool { return s == ctl.StateUp || s == ctl.StateRekeying }
+
+func tries(s ctl.State) bool {
+	return s == ctl.StateResolving || s == ctl.StateConnecting || s == ctl.StateAuthenticating
+}
+
+// first is the level of what goes wrong again and again: a warning the first time since
+// the peer was up. Once remembers.
+func first(once *bool) slog.Level {
+	if *once {
+		return slog.LevelDebug
+	}
+	*once = true
+	return slog.LevelWarn
 }
 
 // setCarrier shows on the device whether there is a peer behind it.

@@ -19,6 +19,9 @@ type view struct {
 	lastError  string
 	openError  string // why the tunnel is not open, as it was logged
 	carrier    bool
+	outer      int  // MTU of the route to the peer, as the device was told
+	unreached  bool // a failed dial was logged since the peer was up
+	unkept     bool // the end of a session too
 	deviceGone bool // the child has found its device deleted
 }
 

@@ -28,7 +28,8 @@ type Tunnel interface {
 	Apply(s netcfg.Settings) error
 	// Restore puts back what someone else removed.
 	Restore() error
-	// Connect makes the data socket talk with remote and nobody else, from local.
+	// Connect makes the data socket talk with remote and nobody else, from local. Where
+	// it does already, nothing happens to its packets.
 	// Datagrams larger than the way carries are fragmented if fragment is set.
 	Connect(local, remote netip.AddrPort, fragment bool) error
 	// Bind chooses the socket's port; nothing is received before Connect.
@@ -147,7 +148,21 @@ func (t *tunnel) Connect(local, remote netip.AddrPort, fragment bool) error {
 	if err := t.socket.SetFragment(fragment); err != nil {
 		return err
 	}
+	if t.socket.LocalPort() != 0 {
+		local = netip.AddrPort{} // bound it stays, though the node may listen elsewhere by now
+	}
+	if t.socket.RemoteAddr() == remote && t.sourceHolds(remote.Addr()) {
+		return nil
+	}
 	return t.socket.Connect(local, remote)
+}
+
+// sourceHolds reports whether the socket sends from the address that is the right one
+// by now: it may have left this machine.
+func (t *tunnel) sourceHolds(remote netip.Addr) bool {
+	now, err := t.net.RouteSource(remote)
+	source, sourceErr := t.socket.Source()
+	return err != nil || sourceErr != nil || now == source
 }
 
 // Bind implements Tunnel.
