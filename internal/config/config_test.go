@@ -223,3 +223,11 @@ func TestNoWayOfPrintingAConfigShowsASecret(t *testing.T) {
 		}
 	}
 }
+
+func TestLinkLocalEndpointNeedsItsDevice(t *testing.T) {
+	for text, ok := range map[string]bool{"[fe80::1]:7900": false, "[fe80::1%eth0]:7900": true, "169.254.0.1:7900": true} {
+		if _, err := config.ParseEndpoint(text); (err == nil) != ok {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

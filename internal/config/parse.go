@@ -154,6 +154,8 @@ func checkRemote(addr netip.Addr) error {
 		return fmt.Errorf("%s: write an IPv4 address as such", addr)
 	case addr.IsUnspecified() || addr.IsMulticast():
 		return fmt.Errorf("%s is not the address of a host", addr)
+	case addr.Zone() == "" && addr.Is6() && addr.IsLinkLocalUnicast():
+		return fmt.Errorf("%s is link-local: write the device it is reached by, as in [%s%%eth0]:7900", addr, addr)
 	case addr.Zone() == "":
 		return nil
 	}
