@@ -108,9 +108,16 @@ func wantNoLoss(t *testing.T, what string, r lab.PingResult) {
 	}
 }
 
-// wantPing fails the test unless a few pings are answered, all of them.
+// wantPing fails the test unless a few pings are answered, all of them. The first one may
+// have to be tried for a moment: the kernel takes the queue of a device into use some
+// time after it was told that there is a peer behind it.
 func wantPing(t *testing.T, from *lab.Node, address string, args ...string) {
 	t.Helper()
+	for range 10 {
+		if from.Ping(address, 1, append([]string{"-W", "0.2"}, args...)...).Received == 1 {
+			break
+		}
+	}
 	r := from.Ping(address, 3, args...)
 	if r.Lost != 0 || r.Sent == 0 {
 		t.Errorf("%s pings %s %v: %d of %d lost: %s", from.Name, address, args, r.Lost, r.Sent, r.Notes)
