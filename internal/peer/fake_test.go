@@ -393,8 +393,7 @@ func (w *two) slow(c net.Conn) net.Conn {
 
 // carry ends, and ends both, with either of the two.
 func (w *two) carry(from, to net.Conn) {
-	defer from.Close()
-	defer to.Close()
+	defer func() { _ = errors.Join(from.Close(), to.Close()) }()
 	dumb := w.dumb.Load()
 	buffer := make([]byte, 1<<16)
 	for {

@@ -45,12 +45,17 @@ type ring struct {
 	release func(wire.Index)
 }
 
-// add appends a slot; a later generation of a key is as old as its epoch.
+// add puts a slot in its place: two sessions may bring theirs out of order. A later
+// generation of a key is as old as its epoch.
 func (r *ring) add(s slot) {
 	if older := r.ofKey(s.id.Key); older != nil {
 		s.born, s.epoch, s.aead = older.born, older.epoch, older.aead
 	}
-	r.slots = append(r.slots, s)
+	place := slices.IndexFunc(r.slots, func(other slot) bool { return s.id.before(other.id) })
+	if place < 0 {
+		place = len(r.slots)
+	}
+	r.slots = slices.Insert(r.slots, place, s)
 }
 
 func (r *ring) ofKey(k keys.KeyID) *slot {
