@@ -362,6 +362,7 @@ type two struct {
 	mu    sync.Mutex
 
 	latency func() time.Duration // of what is sent over a session; nil: none
+	late    [2]time.Duration     // how long a side's dials take
 	gagged  atomic.Pointer[[]net.Conn]
 	relays  []net.Conn
 	dumb    atomic.Bool // nothing passes over new sessions
@@ -448,6 +449,7 @@ func (w *two) newPeer(side int, c config.Peer) *peer.Peer {
 
 // connect is a dial that succeeds at once.
 func (w *two) connect(ctx context.Context, side int) (*session.Conn, error) {
+	time.Sleep(w.late[side])
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.off || w.stop[1-side] == nil {
