@@ -33,11 +33,12 @@ type child struct {
 	pending  []order    // keys that the child has not acknowledged
 }
 
-// order is a slot on its way into the child's keyring, and the session that waits.
+// order is a slot on its way into the child's keyring, and the session that waits. The
+// message may hold keys; behind a pointer they can't be printed with all around them.
 type order struct {
 	id       slotID
 	activate bool
-	message  pipe.Message
+	message  *pipe.Message
 	from     *session.Session
 }
 
@@ -144,7 +145,7 @@ func (p *Peer) install(o order) {
 	if s := p.ring.find(o.id); s != nil {
 		s.given = true
 	}
-	if err := p.send(o.message); err != nil {
+	if err := p.send(*o.message); err != nil {
 		p.dropSlot(o.id)
 		o.from.Installed(o.id.Key, o.id.Generation, err)
 		return

@@ -287,10 +287,11 @@ func (p *Peer) onInstallKey(l *link, b session.InstallKey) {
 	p.links.exchange = p.links.exchange || l == p.links.main
 	id, now := slotID{Key: b.KeyID}, p.o.Now()
 	p.ring.add(slot{id: id, epoch: b.Epoch, aead: b.AEAD, index: b.ReceiveIndex, at: now, born: now})
-	p.enlist(order{id: id, activate: b.Activate, from: l.s, message: pipe.InstallKey{
+	var message pipe.Message = pipe.InstallKey{
 		KeyID: b.KeyID, Epoch: b.Epoch, AEAD: b.AEAD, Send: b.Send, Receive: b.Receive,
 		SendIndex: b.SendIndex, ReceiveIndex: b.ReceiveIndex, Activate: b.Activate,
-	}})
+	}
+	p.enlist(order{id: id, activate: b.Activate, from: l.s, message: &message})
 }
 
 // onInstallIV hands a new IV generation to the child, unless its key died with a child.
@@ -303,10 +304,11 @@ func (p *Peer) onInstallIV(l *link, b session.InstallIV) {
 	p.links.exchange = p.links.exchange || l == p.links.main
 	id := slotID{b.KeyID, b.Generation}
 	p.ring.add(slot{id: id, index: b.ReceiveIndex, at: p.o.Now()})
-	p.enlist(order{id: id, activate: b.Activate, from: l.s, message: pipe.InstallIV{
+	var message pipe.Message = pipe.InstallIV{
 		KeyID: b.KeyID, Generation: b.Generation,
 		SendIndex: b.SendIndex, ReceiveIndex: b.ReceiveIndex, Activate: b.Activate,
-	}})
+	}
+	p.enlist(order{id: id, activate: b.Activate, from: l.s, message: &message})
 }
 
 // onActivate switches the child's sending: the other side has the key for sure.

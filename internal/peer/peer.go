@@ -14,6 +14,8 @@ package peer
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -138,6 +140,10 @@ func New(o Options) *Peer {
 
 // Name returns the peer's name in the configuration.
 func (p *Peer) Name() string { return p.o.Config.Name }
+
+// Format writes the name, for every verb: package fmt would follow the pointer to the
+// pre-shared key for a verb that does not fit, and can't call its methods.
+func (p *Peer) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "peer "+p.Name()) }
 
 // Run brings the peer up and keeps it so until ctx ends; then it says goodbye to
 // the other side, with ctx's cause as the reason, and frees everything.

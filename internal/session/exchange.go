@@ -4,6 +4,7 @@ import (
 	"crypto/ecdh"
 	"crypto/mlkem"
 	"fmt"
+	"io"
 	"time"
 
 	"tund/internal/keys"
@@ -101,7 +102,8 @@ type exchange struct {
 	confirmed  bool // responder: the initiator is known to send with it
 }
 
-// agreement is the secret part of a REKEY.
+// agreement is the secret part of a REKEY. Like all that holds a secret here it is written
+// as its name alone: package fmt can't call the methods of unexported fields.
 type agreement struct {
 	request  []byte // the REKEY as on the wire
 	x25519   *ecdh.PrivateKey
@@ -122,6 +124,15 @@ func (a *agreement) wipe() {
 	a.next.Wipe()
 	a.previous.Wipe()
 }
+
+// Format hides the chain key.
+func (exchanges) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[exchanges]") }
+
+// Format hides the agreement.
+func (x exchange) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "%s %d", x.kind, uint32(x.id)) }
+
+// Format hides the secrets.
+func (agreement) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[agreement]") }
 
 // proceed starts the next exchange where nothing is in its way. What the peer has asked for
 // comes first, and serves our own wish for the same as well.

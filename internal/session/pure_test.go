@@ -97,6 +97,19 @@ func TestReasonsHaveNames(t *testing.T) {
 	}
 }
 
+func TestNothingOfAnExchangeIsPrinted(t *testing.T) {
+	secret := keys.DataKey{Key: keys.Secret{0xab, 0xcd, 0xef, 0x12, 0xab, 0xcd, 0xef, 0x12}}
+	a := agreement{next: secret.Key, previous: secret.Key, psk: &secret.Key}
+	x := exchange{kind: KindRekey, agreement: a}
+	e := exchanges{chain: secret.Key, inFlight: &x}
+	sh := shares{x25519: secret.Key[:], mlkem: secret.Key[:]}
+	for _, value := range []any{a, &a, x, &x, e, &e, sh, &sh, []exchange{x}} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%x", "%X", "%s", "%q", "%d"} {
+			checkHidden(t, strings.ToLower(fmt.Sprintf(verb, value)), secret)
+		}
+	}
+}
+
 func TestSecretsAreNotPrinted(t *testing.T) {
 	inBubble(t, func(t *testing.T, ctx context.Context, w *world) {
 		w.opened(ctx)

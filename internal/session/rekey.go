@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 
 	"tund/internal/keys"
@@ -104,6 +105,9 @@ func (s *Session) answerRekey(x *exchange, m Rekey, data []byte) (err error) {
 
 // shares are the secrets that a REKEY agrees on.
 type shares struct{ x25519, mlkem []byte }
+
+// Format hides them.
+func (shares) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[shares]") }
 
 func (s *shares) wipe() {
 	clear(s.x25519)
