@@ -33,8 +33,8 @@ var ErrSecret = errors.New("keys: a secret is not encoded")
 //
 // Package fmt cannot call the methods of what an unexported struct field holds, and
 // would print its bytes. So a struct with a Secret in an unexported field, however
-// deep, must have a Format method of its own, or hold a pointer, which prints as an
-// address. Compare with [Secret.Equal]; == does not take constant time.
+// deep, must have a Format method of its own; a pointer is not enough, as some verbs
+// follow it. Compare with [Secret.Equal]; == does not take constant time.
 type Secret [32]byte
 
 // GenerateSecret returns 32 random bytes.

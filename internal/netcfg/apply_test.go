@@ -29,7 +29,7 @@ func TestApplySetsAllOfTheSettings(t *testing.T) {
 	if l := link(t); !strings.Contains(l, ",UP") || !strings.Contains(l, "mtu 1380") {
 		t.Errorf("link is %s", l)
 	}
-	if show := ip(t, "-6 addr show dev dev0"); !strings.Contains(show, "nodad") || strings.Contains(show, "tentative") {
+	if show := ip(t, "-6 addr show dev dev0 to fd77::/64"); !strings.Contains(show, "nodad") || strings.Contains(show, "tentative") {
 		t.Errorf("the IPv6 address waits for duplicates:\n%s", show)
 	}
 }

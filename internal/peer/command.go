@@ -37,7 +37,7 @@ func (p *Peer) Up(ctx context.Context) error {
 		case !p.cfg.Enabled:
 			refused = ctl.Errorf(ctl.CodeState, "peer %s is disabled in the configuration (enabled = false)", p.Name())
 		case p.held != "":
-			p.hold("")
+			_ = p.hold("") // logged; at worst the peer is down again after a restart
 			p.open()
 		case p.links.main == nil:
 			p.startDial(inner) // at once, not after the back-off
@@ -100,7 +100,9 @@ func (p *Peer) order(ctx context.Context, both, must bool) (ctl.DownResult, erro
 		if must && !result.Acknowledged {
 			refused = ctl.Errorf(ctl.CodePeer, "peer %s has not acknowledged the order", p.Name())
 		}
-		p.hold(heldHere)
+		if err := p.hold(heldHere); err != nil {
+			refused = ctl.Errorf(ctl.CodeFailed, "peer %s is down, but comes back at the next start of tund: the order could not be kept: %v", p.Name(), err)
+		}
 		p.close()
 		p.refresh()
 		result.State = p.view.state
@@ -109,13 +111,16 @@ func (p *Peer) order(ctx context.Context, both, must bool) (ctl.DownResult, erro
 	return result, errors.Join(err, refused)
 }
 
-// hold remembers an order to stay down; an empty reason ends it.
-func (p *Peer) hold(reason string) {
+// hold obeys an order to stay down, and keeps it over a restart; an empty reason ends
+// it. The error says that it could not be kept; it is obeyed all the same.
+func (p *Peer) hold(reason string) error {
 	p.held = reason
 	p.failed(reason)
-	if err := p.o.Node.Hold(p.Name(), reason); err != nil {
+	err := p.o.Node.Hold(p.Name(), reason)
+	if err != nil {
 		p.log.Warn("order to stay down not kept", "err", err)
 	}
+	return err
 }
 
 // Update makes cfg the peer's configuration. change says which keys differ. On an
@@ -138,8 +143,9 @@ func (p *Peer) Update(ctx context.Context, cfg config.Peer, change config.Change
 		return nil
 	case <-p.in.ended:
 		return ErrStopped
-	case <-ctx.Done():
-		return fmt.Errorf("the data child has not acknowledged: %w", ctx.Err())
+	case <-ctx.Done(): // a child that hangs is about to be replaced, and the next one starts with it
+		p.log.Warn("child has not acknowledged its settings")
+		return nil
 	}
 }
 
@@ -151,7 +157,7 @@ func (p *Peer) updateLive(ctx context.Context, cfg config.Peer) (<-chan struct{}
 	if p.tunnel == nil {
 		return nil, nil
 	}
-	if err := p.tunnel.Apply(p.settings()); err != nil {
+	if err := p.applySettings(); err != nil {
 		p.cfg = old
 		return nil, err
 	}

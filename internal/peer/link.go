@@ -231,7 +231,7 @@ func (p *Peer) onShutdown(body session.ShutdownReceived) {
 	p.log.Info("shutdown received", "reason", body.Reason)
 	p.failed("closed by the other side: " + body.Reason)
 	if body.StayDown && p.cfg.AcceptStayDown {
-		p.hold(heldThere)
+		_ = p.hold(heldThere) // logged
 	}
 	p.ring.doom()
 	p.agenda.set(taskWipe, p.o.Now()+drain)

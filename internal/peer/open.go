@@ -32,7 +32,8 @@ func (p *Peer) open() {
 		return
 	}
 	p.dial.stop()
-	t, err := p.o.Open(p.log, p.cfg, p.settings(), p.in.children)
+	s := p.settings()
+	t, err := p.o.Open(p.log, p.cfg, s, p.in.children)
 	if err != nil {
 		p.notOpened(err.Error())
 		return
@@ -41,7 +42,18 @@ func (p *Peer) open() {
 		p.failed("")
 	}
 	p.tunnel, p.view.openError, p.view.carrier, p.view.deviceGone = t, "", false, false
+	p.view.mtu = s.MTU
 	p.configureChild()
+}
+
+// applySettings gives the device what it shall have now.
+func (p *Peer) applySettings() error {
+	s := p.settings()
+	if err := p.tunnel.Apply(s); err != nil {
+		return err
+	}
+	p.view.mtu = s.MTU
+	return nil
 }
 
 // notOpened plans the next try. The log says it once, not at each of them.
@@ -69,7 +81,7 @@ func (p *Peer) close() {
 	p.child = child{restarts: restarts, seq: p.child.seq}
 	if p.tunnel != nil {
 		p.tunnel.Close()
-		p.tunnel = nil
+		p.tunnel, p.view.mtu = nil, 0
 	}
 }
 
@@ -126,7 +138,7 @@ func (p *Peer) connect(l *link) error {
 		return err
 	}
 	p.view.outer = p.o.Node.OuterMTU(addr)
-	return p.tunnel.Apply(p.settings())
+	return p.applySettings()
 }
 
 // followPath adapts the data channel where the way to the peer has got another MTU.

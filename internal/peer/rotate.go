@@ -14,6 +14,9 @@ import (
 // after both ends have installed it.
 const confirmLimit = 3 * time.Second
 
+// probeLimit is how long our child may take to answer; it gives the other side 1 s.
+const probeLimit = 3 * time.Second
+
 // How often, and how far apart, a rotation looks for packets that seem lost.
 const (
 	lossLooks = 20
@@ -30,7 +33,11 @@ func (p *Peer) RotateIV(ctx context.Context) ctl.PeerResult { return p.rotate(ct
 // rotate runs in the caller's goroutine; each step asks the Run goroutine.
 func (p *Peer) rotate(ctx context.Context, epoch bool) ctl.PeerResult {
 	result := ctl.PeerResult{Peer: p.Name(), Result: ctl.ResultDone}
-	before := p.probe(ctx)
+	before, err := p.probe(ctx)
+	if err != nil {
+		result.Result, result.Error = ctl.ResultRefused, err.Error()
+		return result
+	}
 	begun := time.Now()
 	from, ended, err := p.beginExchange(ctx, epoch)
 	result.From, result.To = from, from
@@ -49,7 +56,10 @@ func (p *Peer) rotate(ctx context.Context, epoch bool) ctl.PeerResult {
 	return result
 }
 
-var errNotReady = errors.New("not connected")
+var (
+	errNotReady  = errors.New("not connected")
+	errMuteChild = errors.New("the data child of this node does not answer; it is replaced if that lasts")
+)
 
 // beginExchange starts a REKEY or REIV, or joins the one in flight.
 func (p *Peer) beginExchange(ctx context.Context, epoch bool) (from uint32, ended <-chan exchangeEnd, err error) {
@@ -123,8 +133,9 @@ func numberOf(s *slot, epoch bool) uint32 {
 	return uint32(s.id.Generation)
 }
 
-// probe asks the peer's child for its totals by way of ours.
-func (p *Peer) probe(ctx context.Context) pipe.ProbeResult {
+// probe asks the peer's child for its totals by way of ours. The error is of our own
+// side; where the other one does not answer, OK is false.
+func (p *Peer) probe(ctx context.Context) (pipe.ProbeResult, error) {
 	var answer <-chan pipe.ProbeResult
 	err := p.do(ctx, func(context.Context) {
 		p.child.seq++
@@ -133,13 +144,17 @@ func (p *Peer) probe(ctx context.Context) pipe.ProbeResult {
 		}
 	})
 	if err != nil || answer == nil {
-		return pipe.ProbeResult{}
+		return pipe.ProbeResult{}, err
 	}
+	limit := time.NewTimer(probeLimit)
+	defer limit.Stop()
 	select {
 	case r := <-answer:
-		return r
+		return r, nil
+	case <-limit.C:
+		return pipe.ProbeResult{}, errMuteChild
 	case <-ctx.Done():
-		return pipe.ProbeResult{}
+		return pipe.ProbeResult{}, ctx.Err()
 	}
 }
 
@@ -148,8 +163,8 @@ func (p *Peer) probe(ctx context.Context) pipe.ProbeResult {
 // overtaken it: where some are, it looks again.
 func (p *Peer) countLoss(ctx context.Context, r *ctl.PeerResult, before pipe.ProbeResult) {
 	for range lossLooks {
-		after := p.probe(ctx)
-		if !before.OK || !after.OK {
+		after, err := p.probe(ctx)
+		if err != nil || !before.OK || !after.OK {
 			return
 		}
 		rx, tx := grown(before.LocalMissing, after.LocalMissing), grown(before.Missing, after.Missing)

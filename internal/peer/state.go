@@ -69,12 +69,12 @@ func (p *Peer) facts() facts {
 
 // refresh brings everything that follows from the state up to date: the state as
 // shown, the carrier of the device, and the time of the next rekey. It runs after
-// each event.
+// each event. The carrier comes first: who reads "up" may send at once.
 func (p *Peer) refresh() {
 	p.planExchange()
 	f := p.facts()
-	p.transition(stateOf(f), f)
 	p.setCarrier(f.keyed)
+	p.transition(stateOf(f), f)
 }
 
 // transition is the only writer of the state.

@@ -18,6 +18,7 @@ type view struct {
 	since      time.Time
 	lastError  string
 	openError  string // why the tunnel is not open, as it was logged
+	mtu        int    // of the device; 0: there is none
 	carrier    bool
 	outer      int  // MTU of the route to the peer, as the device was told
 	unreached  bool // a failed dial was logged since the peer was up
@@ -67,7 +68,7 @@ func (p *Peer) status() ctl.PeerStatus {
 		Interface: p.cfg.Interface,
 		Mode:      p.cfg.Mode,
 		ChildPID:  p.child.pid,
-		MTU:       p.mtu(p.remote()),
+		MTU:       p.view.mtu,
 		Engine:    engine,
 		Offload:   []string{},
 		Since:     p.view.since,
