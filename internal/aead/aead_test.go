@@ -97,18 +97,19 @@ func TestCiphersMatchPublishedVectors(t *testing.T) {
 		},
 	}
 	for name, tt := range tests {
-		eachEngine(t, func(t *testing.T, e aead.Engine) {
-			t.Log(name)
-			c := newCipher(t, e, tt.aead, keys.Secret(unhex(t, tt.key)))
-			nonce, ad, plaintext := unhex(t, tt.nonce), unhex(t, tt.ad), unhex(t, tt.plaintext)
-			sealed := c.Seal(nil, nonce, plaintext, ad)
-			if !bytes.Equal(sealed, unhex(t, tt.sealed)) {
-				t.Errorf("Seal = %x, want %s", sealed, tt.sealed)
-			}
-			opened, err := c.Open(nil, nonce, sealed, ad)
-			if err != nil || !bytes.Equal(opened, plaintext) {
-				t.Errorf("Open = %x, %v", opened, err)
-			}
+		t.Run(name, func(t *testing.T) {
+			eachEngine(t, func(t *testing.T, e aead.Engine) {
+				c := newCipher(t, e, tt.aead, keys.Secret(unhex(t, tt.key)))
+				nonce, ad, plaintext := unhex(t, tt.nonce), unhex(t, tt.ad), unhex(t, tt.plaintext)
+				sealed := c.Seal(nil, nonce, plaintext, ad)
+				if !bytes.Equal(sealed, unhex(t, tt.sealed)) {
+					t.Errorf("Seal = %x, want %s", sealed, tt.sealed)
+				}
+				opened, err := c.Open(nil, nonce, sealed, ad)
+				if err != nil || !bytes.Equal(opened, plaintext) {
+					t.Errorf("Open = %x, %v", opened, err)
+				}
+			})
 		})
 	}
 }

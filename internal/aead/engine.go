@@ -61,7 +61,7 @@ func Open(choice string) (Engine, error) {
 var libraryFiles = []string{"libIPSec_MB.so.2", "libIPSec_MB.so.1"}
 
 // openMultiBuffer returns the engine of the first file that can be loaded and trusted,
-// or the Go engine and the reasons.
+// or the Go engine and the reasons. The library stays loaded for good.
 func openMultiBuffer(files []string) (Engine, error) {
 	var reason error
 	for _, file := range files {
@@ -74,7 +74,7 @@ func openMultiBuffer(files []string) (Engine, error) {
 		}
 		reason = also(reason, err)
 	}
-	return goEngine{}, reason
+	return goEngine{}, fmt.Errorf("%s: %w", ChooseIPsecMB, reason)
 }
 
 // also joins reasons on one line, each once.

@@ -7,12 +7,12 @@ import (
 	"runtime"
 )
 
-var errNoLibrary = errors.New("ipsec-mb: built without cgo")
+var errNoLibrary = errors.New("built without cgo")
 
 // loadMultiBuffer has nothing to load the library with.
 func loadMultiBuffer(string) (Engine, error) {
 	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
-		return nil, errors.New("ipsec-mb: not on " + runtime.GOOS + "/" + runtime.GOARCH)
+		return nil, errors.New("not on " + runtime.GOOS + "/" + runtime.GOARCH)
 	}
 	return nil, errNoLibrary
 }

@@ -3,6 +3,7 @@ package aead
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"errors"
 	"fmt"
 
 	"golang.org/x/crypto/chacha20poly1305"
@@ -17,6 +18,7 @@ func (goEngine) Name() string   { return ChooseGo }
 func (goEngine) Detail() string { return "standard library" }
 
 func (goEngine) New(a keys.AEAD, key keys.Secret) (Cipher, error) {
+	defer key.Wipe()
 	c, err := newStandard(a, key[:])
 	if err != nil {
 		return nil, fmt.Errorf("aead %s: %w", a, err)
@@ -35,7 +37,7 @@ func newStandard(a keys.AEAD, key []byte) (cipher.AEAD, error) {
 	case keys.ChaCha20Poly1305:
 		return chacha20poly1305.New(key)
 	default:
-		return nil, fmt.Errorf("unknown")
+		return nil, errors.New("unknown")
 	}
 }
 

@@ -60,7 +60,7 @@ var (
 func verify(e Engine) error {
 	for _, check := range []func(Engine) error{verifyAnswers, verifySingles, verifyBatches} {
 		if err := check(e); err != nil {
-			return fmt.Errorf("%s: %s: %w", e.Name(), e.Detail(), err)
+			return fmt.Errorf("%s: %w", e.Detail(), err)
 		}
 	}
 	return nil
