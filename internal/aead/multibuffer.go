@@ -54,9 +54,9 @@ type kind struct {
 	system bool // the kernel saves the registers
 }
 
-// kinds returns all that beat the standard library, the fastest first: the first two by
-// a factor of 2.5 to 4, the last, for CPUs without VAES, by 2 on small packets and by a
-// fifth on large ones.
+// kinds returns all that beat the standard library, the fastest first. In batches of
+// packets of 64, 1400 and 9000 bytes the first two need about a third, 0.4 and a half of
+// its time; the last, for CPUs without VAES, 0.4, 0.7 to 0.9, and the same.
 func kinds() []kind {
 	return []kind{
 		{"vaes_avx512", flagsVAES | flagAVX512, cpu.X86.HasAVX512F && cpu.X86.HasAVX512VL && cpu.X86.HasAVX512BW},
