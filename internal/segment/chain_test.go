@@ -233,7 +233,7 @@ func newChain(t *testing.T, mode segment.Mode) (*segment.Chain, *device) {
 }
 
 func TestChainJoinsWhatWasSplit(t *testing.T) {
-	for seed := range uint64(3000) {
+	for seed := range uint64(600) {
 		r := random(t, seed)
 		spec := randomSpec(r)
 		spec.flags &^= cwr
@@ -256,7 +256,7 @@ func TestChainJoinsWhatWasSplit(t *testing.T) {
 }
 
 func TestChainDeliversEachPacketOnceAndUnchanged(t *testing.T) {
-	for seed := range uint64(1500) {
+	for seed := range uint64(600) {
 		r := random(t, seed)
 		mode := segment.Mode(1 + r.IntN(2))
 		arrivals := randomArrivals(r, mode)

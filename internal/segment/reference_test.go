@@ -323,11 +323,15 @@ func (s *spec) extend(r *rand.Rand) {
 		length := r.IntN(4)
 		extension := randomBytes(r, 8+8*length)
 		extension[1] = byte(length)
-		s.kinds = append(s.kinds, kind)
-		s.extensions = append(s.extensions, extension...)
-		if kind == 43 {
+		switch kind {
+		case 0: // a bridge with packet filters looks into it: PadN
+			extension[2], extension[3] = 1, byte(len(extension)-4)
+			clear(extension[4:])
+		case 43:
 			s.final = randomBytes(r, 16)
 		}
+		s.kinds = append(s.kinds, kind)
+		s.extensions = append(s.extensions, extension...)
 	}
 }
 
