@@ -27,6 +27,7 @@ type control struct {
 	configured bool
 	lifetime   time.Duration
 	sources    *sources
+	offloads   pipe.Offloads // in force
 	keyring    keyring
 	prober     prober
 	timer      Timer // nil: package time's
@@ -46,7 +47,7 @@ type message struct {
 func newControl(o Options, sh *shared, out *outbound, in *inbound) *control {
 	return &control{
 		shared: sh, log: o.Log, pipe: o.Pipe, mode: o.Mode, out: out, in: in, timer: o.Timer,
-		keyring: keyring{limits: &sh.limits},
+		keyring: keyring{limits: &sh.limits, engine: o.Engine},
 		prober:  prober{shared: sh, in: &in.counters},
 		loops:   loops{failed: make(chan error, 2)},
 		inbox:   make(chan message),
@@ -199,6 +200,7 @@ func (c *control) onConfigure(m pipe.Configure) error {
 	c.sources = newSources(m.AllowedIPs)
 	c.lifetime = m.KeyLifetime
 	c.prober.keepalive = m.Keepalive
+	c.offload(m.Offloads)
 	c.publish()
 	if !c.configured {
 		c.configured = true
@@ -206,6 +208,18 @@ func (c *control) onConfigure(m pipe.Configure) error {
 		c.loops.start(c.in.run)
 	}
 	return c.pipe.Send(pipe.Configured{Seq: m.Seq})
+}
+
+// offload tries what is wanted of the socket and notes what is in force.
+func (c *control) offload(wanted pipe.Offloads) {
+	const socket = pipe.OffloadUDPGSO | pipe.OffloadUDPGRO
+	c.offloads = wanted &^ (socket | pipe.OffloadPartialCsum)
+	if c.socket.SetGSO(wanted&pipe.OffloadUDPGSO != 0) {
+		c.offloads |= pipe.OffloadUDPGSO
+	}
+	if c.socket.SetGRO(wanted&pipe.OffloadUDPGRO != 0) {
+		c.offloads |= pipe.OffloadUDPGRO
+	}
 }
 
 func (c *control) onInstallKey(m pipe.InstallKey) error {
@@ -332,6 +346,6 @@ func (c *control) rekeyDue(id keys.KeyID, reason pipe.RekeyReason) error {
 // publish gives the loops a new table.
 func (c *control) publish() {
 	c.table.Store(&table{
-		lifetime: c.lifetime, sources: c.sources, send: c.keyring.sending, receive: c.keyring.receiving(),
+		lifetime: c.lifetime, sources: c.sources, offloads: c.offloads, send: c.keyring.sending, receive: c.keyring.receiving(),
 	})
 }

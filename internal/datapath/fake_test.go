@@ -98,8 +98,9 @@ func (d *fakeDevice) Read(p []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if n, ok := d.take(p); ok {
-		return n, nil
+	clear(p[:tuntap.HeaderSize])
+	if n, ok := d.take(p[tuntap.HeaderSize:]); ok {
+		return tuntap.HeaderSize + n, nil
 	}
 	return 0, tuntap.ErrWouldBlock
 }
@@ -110,7 +111,7 @@ func (d *fakeDevice) Write(p []byte) (int, error) {
 	if d.writing != nil {
 		return 0, d.writing
 	}
-	d.written = append(d.written, slices.Clone(p))
+	d.written = append(d.written, slices.Clone(p[tuntap.HeaderSize:]))
 	return len(p), nil
 }
 
@@ -148,26 +149,31 @@ type fakeSocket struct {
 	lost     error
 }
 
-func (s *fakeSocket) Recv(p []byte) (int, error) {
+func (s *fakeSocket) SetGSO(bool) bool { return false }
+func (s *fakeSocket) SetGRO(bool) bool { return false }
+
+func (s *fakeSocket) Recv(p []byte) (n, size int, err error) {
 	s.mu.Lock()
-	err := s.lost
+	err = s.lost
 	s.mu.Unlock()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if n, ok := s.take(p); ok {
-		return n, nil
+		return n, n, nil
 	}
-	return 0, udp.ErrWouldBlock
+	return 0, 0, udp.ErrWouldBlock
 }
 
-func (s *fakeSocket) SendBatch(datagrams [][]byte) (int, error) {
+func (s *fakeSocket) SendRuns(runs []udp.Run) (int, error) {
 	sent := 0
-	for _, d := range datagrams {
-		if ok, err := s.Send(d); err != nil {
-			return sent, err
-		} else if ok {
-			sent++
+	for _, r := range runs {
+		for d := range slices.Chunk(r.Bytes, r.Size) {
+			if ok, err := s.Send(d); err != nil {
+				return sent, err
+			} else if ok {
+				sent++
+			}
 		}
 	}
 	return sent, nil

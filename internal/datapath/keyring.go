@@ -32,6 +32,7 @@ var (
 // not send, or is dropped, or when its key ends.
 type keyring struct {
 	limits  *Limits
+	engine  aead.Engine
 	slots   []*slot // oldest first
 	sending *slot   // nil: none
 	floor   name    // of the newest slot that was ever sent with, even if it is gone
@@ -47,10 +48,10 @@ func (k *keyring) install(m *pipe.InstallKey, now time.Duration) (*slot, error) 
 	if err := k.room(m.ReceiveIndex, true); err != nil {
 		return nil, err
 	}
-	e := &epoch{number: m.Epoch, installed: now}
+	e := &epoch{number: m.Epoch, installed: now, partial: m.PartialCsum}
 	var errs [2]error
-	e.send.cipher, errs[0] = aead.New(m.AEAD, m.Send.Key)
-	e.receive.cipher, errs[1] = aead.New(m.AEAD, m.Receive.Key)
+	e.send.cipher, errs[0] = k.engine.New(m.AEAD, m.Send.Key)
+	e.receive.cipher, errs[1] = k.engine.New(m.AEAD, m.Receive.Key)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("install key: %w", err)
 	}
