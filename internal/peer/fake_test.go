@@ -147,6 +147,8 @@ func (t *fakeTunnel) crash() {
 	t.begin()
 }
 
+func (t *fakeTunnel) Offloads() pipe.Offloads { return 0 }
+
 func (t *fakeTunnel) Configure(pipe.Configure) {
 	t.pair.mu.Lock()
 	defer t.pair.mu.Unlock()
