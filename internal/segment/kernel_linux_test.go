@@ -75,6 +75,21 @@ func (n *namespace) ip(args string) {
 	})
 }
 
+// waitFor waits until the kernel, in its own time, has made a route.
+func (n *namespace) waitFor(route string) {
+	n.t.Helper()
+	n.do(func() error {
+		for range 500 {
+			out, err := exec.Command("ip", "-6", "route", "show", "table", "local").Output()
+			if err != nil || strings.Contains(string(out), route) {
+				return err
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		return errors.New("no route " + route)
+	})
+}
+
 // port is a device with virtio headers.
 type port struct {
 	t  *testing.T
@@ -270,6 +285,7 @@ func newTunnel(t *testing.T, partial bool) *tunnel {
 		last := string(rune('1' + i))
 		n.ip("address add 10.9.0." + last + "/24 dev tun0")
 		n.ip("address add fd00::" + last + "/64 dev tun0 nodad")
+		n.waitFor("local fd00::" + last)
 	}
 	u.toRight = &relay{t: t, from: left, to: right, partial: partial}
 	u.toLeft = &relay{t: t, from: right, to: left, partial: partial}
@@ -384,8 +400,7 @@ func datagrams(t *testing.T, u *tunnel, to netip.AddrPort) {
 		_ = receiver.SetDeadline(time.Now().Add(5 * time.Second))
 		n, err := receiver.Read(b)
 		if err != nil {
-			u.close()
-			t.Fatalf("datagram %d: %v %+v", k, err, u.toRight)
+			t.Fatalf("datagram %d: %v", k, err)
 		}
 		if want := map[bool]int{true: 7, false: 1001}[k == 30]; n != want {
 			t.Fatalf("datagram %d has %d bytes, want %d", k, n, want)
