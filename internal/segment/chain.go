@@ -173,27 +173,30 @@ func (c *Chain) Add(flagged bool) Verdict {
 		return Malformed
 	}
 	p := c.buffer[c.at : c.at+c.size]
+	if c.continues(p, flagged) && (c.flow.proved || c.prove(p)) {
+		c.flow.extend(p)
+		c.Reject() // puts back what the headers cover
+		c.end = c.at + c.size
+		c.count++
+		return c.verdict()
+	}
 	l, located := locate(c.mode, p)
 	if flagged && !located {
 		c.Reject()
 		return Malformed
 	}
-	c.next.parse(p, l, located && c.joined(l.protocol), flagged)
-	continues := c.continues(p)
-	if flagged && !continues {
+	if flagged {
 		writePseudo(p, l)
 	}
-	head := c.head[:min(c.overlap, c.size)]
-	copy(head, p)
-	c.Reject() // puts back what the head covers
-	if continues && c.prove() {
-		c.flow.extend(&c.next)
-		c.end = c.at + c.size
-		c.count++
-	} else {
-		c.waiting = true
-		c.settle()
-	}
+	c.next.begin(p, l, located && c.joined(l.protocol), flagged)
+	copy(c.head[:min(c.overlap, c.size)], p)
+	c.Reject()
+	c.waiting = true
+	c.settle()
+	return c.verdict()
+}
+
+func (c *Chain) verdict() Verdict {
 	if c.waiting || c.flow.last {
 		return Full
 	}
@@ -204,32 +207,24 @@ func (c *Chain) joined(protocol byte) bool {
 	return protocol == protocolTCP && c.tcp || protocol == protocolUDP && c.udp
 }
 
-// continues reports whether the candidate p, described by next, goes on where the chain
-// ends. A complete checksum is looked at only if all else is right, and a packet
-// in which it is wrong will never be joined to anything.
-func (c *Chain) continues(p []byte) bool {
-	if c.count == 0 || c.overlap != c.flow.payload || c.at+c.overlap != c.end ||
-		!c.flow.continues(&c.next, c.count, c.end-c.start-c.flow.network) {
-		return false
-	}
-	if !c.next.flagged && !verified(p, c.next.layout) {
-		c.next.joins, c.next.last = false, true
-		return false
-	}
-	c.next.proved = true
-	return true
+// continues reports whether the candidate p goes on where the chain ends. A complete
+// checksum is looked at only if all else is right.
+func (c *Chain) continues(p []byte, flagged bool) bool {
+	return c.count > 0 && c.overlap == c.flow.payload && c.at+c.overlap == c.end && c.joined(c.flow.protocol) &&
+		c.flow.continues(p, flagged, c.count, c.end-c.start-c.flow.network) &&
+		(flagged || verified(p, c.flow.layout))
 }
 
-// prove verifies the complete checksum of the first packet when a second one wants to
-// join it: a packet that stays alone leaves that to the kernel.
-func (c *Chain) prove() bool {
-	f := &c.flow
-	if !f.flagged && !f.proved && !verified(c.buffer[c.start:c.end], f.layout) {
-		f.last = true
-		return false
-	}
-	f.proved = true
-	return true
+// prove verifies the complete checksum of the first packet when a second one, p, wants to
+// join it: a packet that stays alone leaves that to the kernel. For the moment, p
+// gives back the bytes that its headers cover.
+func (c *Chain) prove(p []byte) bool {
+	copy(c.head[:c.overlap], p)
+	copy(p, c.saved[:c.overlap])
+	c.flow.proved = verified(c.buffer[c.start:c.end], c.flow.layout)
+	c.flow.last = !c.flow.proved
+	copy(p, c.head[:c.overlap])
+	return c.flow.proved
 }
 
 // settle makes the waiting packet the first of a new chain, unless the chain before it is
