@@ -45,7 +45,11 @@ func newBed(st *stage, programs lab.Binaries, s settings) *bed {
 		st.Fatalf("%v", err)
 	}
 	b := &bed{stage: st, pair: lab.NewPair(st, programs, lab.PairOptions{}), rivals: rivals}
-	st.Cleanup(func() { b.endAll() })
+	st.Cleanup(func() {
+		if err := b.endAll(); err != nil {
+			st.Errorf("%v", err)
+		}
+	})
 	return b
 }
 
@@ -58,6 +62,11 @@ func (b *bed) up(s system) error {
 		return b.pair.Alpha.Run("ping", "-q", "-c", "1", "-W", "1", s.address(b)) == nil
 	}); err != nil {
 		return err
+	}
+	select {
+	case <-time.After(s.settle):
+	case <-b.stage.ctx.Done():
+		return b.stage.ctx.Err()
 	}
 	return b.serve()
 }
@@ -184,11 +193,11 @@ func (b *bed) await(limit time.Duration, what string, condition func() bool) err
 
 // tails returns the last words of all programs.
 func (b *bed) tails() string {
-	text := ""
+	text := &strings.Builder{}
 	for _, p := range b.processes {
-		text += "; " + p.tail()
+		text.WriteString("; " + p.tail())
 	}
-	return text
+	return text.String()
 }
 
 // tail returns the last lines of what the program printed, as one.

@@ -24,8 +24,8 @@ type flow struct {
 type iperfReport struct {
 	Error string `json:"error"`
 	End   struct {
-		Received iperfSum `json:"sum_received"`
-		Reverse  iperfSum `json:"sum_received_bidir_reverse"`
+		Received *iperfSum `json:"sum_received"`
+		Reverse  iperfSum  `json:"sum_received_bidir_reverse"`
 		Datagram struct {
 			Seconds float64 `json:"seconds"`
 			Packets float64 `json:"packets"`
@@ -49,12 +49,13 @@ func (t *take) stream(congestion string, options ...string) (flow, error) {
 	return r.flow()
 }
 
+// flow adds up both directions. That nothing arrived is a result too.
 func (r iperfReport) flow() (flow, error) {
-	f := flow{bytes: r.End.Received.Bytes + r.End.Reverse.Bytes, rate: r.End.Received.Rate + r.End.Reverse.Rate}
-	if f.bytes == 0 {
-		return flow{}, errors.New("iperf3: nothing arrived")
+	if r.End.Received == nil {
+		return flow{}, errors.New("iperf3: no streams counted")
 	}
-	return f, nil
+	received, reverse := *r.End.Received, r.End.Reverse
+	return flow{bytes: received.Bytes + reverse.Bytes, rate: received.Rate + reverse.Rate}, nil
 }
 
 // datagrams offers UDP from alpha to beta for a second, rate of them; 0 is all it can.

@@ -31,7 +31,7 @@ func main() {
 	flag.StringVar(&s.programs, "programs", "bin", "`directory` of tund and tunctl")
 	flag.StringVar(&s.rivals, "rivals", "bin/rivals", "`directory` of wireguard and nebula")
 	flag.StringVar(&s.out, "out", "docs/performance.md", "`file` for the report")
-	flag.IntVar(&s.rounds, "rounds", 4, "how often everything is measured")
+	flag.IntVar(&s.rounds, "rounds", 3, "how often everything is measured")
 	flag.IntVar(&s.seconds, "seconds", 2, "how long each stream flows")
 	flag.StringVar(&s.only, "only", "", "measure these only: a `list` of "+names(systems())+"; and of "+names(measurements()))
 	flag.StringVar(&s.skip, "skip", "", "leave these out: a `list` of the same names")

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"strings"
+	"time"
 
 	"tund/e2e/lab"
 )
@@ -21,6 +22,8 @@ type system struct {
 	start, stop func(*bed) error
 	// details returns what only the running tunnel knows, for the report; may be nil.
 	details func(*bed) string
+	// settle is how long after the first answer the tunnel still finds its way.
+	settle time.Duration
 	// direct is set where traffic goes over the wire itself.
 	direct bool
 }
@@ -126,5 +129,10 @@ func printed(name string, args ...string) func(*bed) (string, error) {
 // short cuts what a program tells beyond its name and version.
 func short(line string) string {
 	words := strings.Fields(line)
-	return strings.Join(words[:min(2, len(words))], " ")
+	for i, word := range words {
+		if strings.ContainsAny(word, "0123456789") {
+			return strings.Join(words[:i+1], " ")
+		}
+	}
+	return line
 }

@@ -6,7 +6,11 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"time"
 )
+
+// tincSettle is how long tinc seeks the path's MTU; until then it sends over TCP.
+const tincSettle = 4 * time.Second
 
 // tinc returns tinc 1.0 with its defaults.
 func tinc() system {
@@ -14,6 +18,7 @@ func tinc() system {
 		name: "tinc", about: "its own defaults, mode router",
 		version: printed("tincd", "--version"),
 		start:   startTinc,
+		settle:  tincSettle,
 	}
 }
 
