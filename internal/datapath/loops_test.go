@@ -10,6 +10,7 @@ import (
 	"tund/internal/aead"
 	"tund/internal/keys"
 	"tund/internal/pipe"
+	"tund/internal/segment"
 	"tund/internal/tuntap"
 	"tund/internal/udp"
 	"tund/internal/wire"
@@ -26,6 +27,11 @@ type tape struct {
 	sent     int
 	answers  int
 
+	header  segment.VirtioHeader // of packet
+	keepRun bool                 // what is sent as one run is received as one
+	run     []byte
+	size    int
+
 	keep      bool
 	datagrams [][]byte // copies of what was sent, if keep
 }
@@ -35,7 +41,7 @@ func (d *tape) Read(p []byte) (int, error) {
 		return 0, tuntap.ErrWouldBlock
 	}
 	d.packets--
-	clear(p[:tuntap.HeaderSize])
+	d.header.Append(p[:0])
 	return tuntap.HeaderSize + copy(p[tuntap.HeaderSize:], d.packet), nil
 }
 
@@ -44,6 +50,9 @@ func (d *tape) Recv(p []byte) (n, size int, err error) {
 		return 0, 0, udp.ErrWouldBlock
 	}
 	d.received--
+	if d.keepRun {
+		return copy(p, d.run), d.size, nil
+	}
 	n = copy(p, d.next())
 	return n, n, nil
 }
@@ -62,6 +71,9 @@ func (d *tape) SendRuns(runs []udp.Run) (int, error) {
 		for rest := r.Bytes; d.keep && len(rest) > 0; rest = rest[min(r.Size, len(rest)):] {
 			d.datagrams = append(d.datagrams, slices.Clone(rest[:min(r.Size, len(rest))]))
 		}
+	}
+	if d.keepRun {
+		d.run, d.size = runs[0].Bytes, runs[0].Size
 	}
 	d.sent += sent
 	return sent, nil
