@@ -3,8 +3,9 @@
 // same load of iperf3 and ping, in as many rounds as asked for, so that what the machine
 // does meanwhile falls on all alike. It writes a report in Markdown.
 //
-// It needs root, and the programs that scripts/install-bench installs. What cannot be
-// measured is named in the report, and makes the exit code 1. It leaves nothing behind.
+// It needs root, and the programs that scripts/install-bench installs. A system that
+// cannot run here is left out, and what fails makes the exit code 1; the report names
+// both. It leaves nothing behind.
 package main
 
 import (

@@ -167,15 +167,24 @@ func tcp(key string, options ...string) func(*take) error {
 
 // bothWays measures a stream each way and, shortly before they end, the memory.
 func bothWays(t *take) error {
+	var f flow                     // belongs to the goroutine until it has sent
 	flowing := make(chan error, 1) // one result, read below
-	go func() { flowing <- tcp("both", "--bidir")(t) }()
+	go func() {
+		var err error
+		f, err = t.stream("cubic", "--bidir")
+		flowing <- err
+	}()
 	select {
 	case err := <-flowing:
 		return errors.Join(err, errors.New("ended too early"))
 	case <-time.After(time.Duration(t.seconds)*time.Second - loadLead/2):
 	}
 	memory := t.memory("loaded")
-	return errors.Join(<-flowing, memory)
+	if err := <-flowing; err != nil {
+		return errors.Join(err, memory)
+	}
+	t.found("both", f.rate/1e9)
+	return memory
 }
 
 // pingUnderLoad pings beside a stream that began before and ends after it.

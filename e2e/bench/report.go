@@ -156,10 +156,17 @@ func (r *results) metric(text *strings.Builder, m metric) {
 // failures names everything that went wrong.
 func (r *results) failures(text *strings.Builder) {
 	text.WriteString("\n## What failed\n\n")
-	if len(r.problems) == 0 {
+	var all []string
+	for _, s := range systems() {
+		if why, out := r.leftOut[s.name]; out {
+			all = append(all, s.name+", left out: "+why)
+		}
+	}
+	all = append(all, r.problems...)
+	if len(all) == 0 {
 		text.WriteString("Nothing.\n")
 	}
-	for _, problem := range r.problems {
+	for _, problem := range all {
 		fmt.Fprintf(text, "- %s\n", strings.Join(strings.Fields(problem), " "))
 	}
 }
