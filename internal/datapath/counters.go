@@ -19,6 +19,7 @@ type inboundCounters struct {
 	packets, bytes                   atomic.Uint64
 	auth, replay, malformed, unknown atomic.Uint64
 	source, device                   atomic.Uint64
+	early                            atomic.Uint64 // datagrams lost on purpose
 	writes                           atomic.Uint64 // super-packets that were written singly
 	received, missing                atomic.Uint64 // of all replay windows together
 	last                             atomic.Int64  // when the last authentic packet came; negative: never
@@ -36,7 +37,7 @@ func (c *control) stats(seq uint64, now time.Duration) pipe.Stats {
 			Replay:    in.replay.Load(),
 			Malformed: in.malformed.Load() + out.malformed.Load() + socket.Truncated,
 			Unknown:   in.unknown.Load(),
-			Queue:     socket.NoBuffer,
+			Queue:     socket.NoBuffer + in.early.Load(),
 			Source:    in.source.Load(),
 			Device:    in.device.Load(),
 			Send:      socket.TooBig + socket.Denied + socket.Unreachable + socket.NotConnected,

@@ -23,11 +23,12 @@ type Device interface {
 }
 
 // Socket is the child's end of a UDP socket: a [tund/internal/udp.Port]. One goroutine
-// calls Recv and Wait, another SendRuns; all else is safe for concurrent use. Errors are that package's; what the kernel did not take is in its Counters.
+// calls Recv, Backlog and Wait, another SendRuns; all else is safe for concurrent use. Errors are that package's; what the kernel did not take is in its Counters.
 type Socket interface {
 	SetGSO(on bool) bool
 	SetGRO(on bool) bool
 	Recv(p []byte) (n, size int, err error)
+	Backlog() int
 	SendRuns(runs []udp.Run) (int, error)
 	Send(datagram []byte) (bool, error)
 	Wait(stop int) error

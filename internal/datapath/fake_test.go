@@ -168,6 +168,7 @@ type fakeSocket struct {
 	send     func(datagram []byte) // gets a copy
 	sendRun  func(run item)        // if not nil, gets runs as they are
 	gso, gro bool
+	backlog  int
 	refuse   bool
 	counters udp.Counters
 	lost     error
@@ -185,6 +186,12 @@ func (s *fakeSocket) SetGRO(on bool) bool {
 	defer s.mu.Unlock()
 	s.gro = on
 	return on
+}
+
+func (s *fakeSocket) Backlog() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.backlog
 }
 
 func (s *fakeSocket) Recv(p []byte) (n, size int, err error) {

@@ -48,6 +48,7 @@ type inbound struct {
 	probed   [1 << 16]byte // opened probes
 	nonce    [aead.NonceSize]byte
 
+	standing  standing
 	allowance allowance // of answers to probes
 	answer    sealed
 
@@ -116,6 +117,10 @@ func (i *inbound) receive(run []byte, size int, now time.Duration) error {
 	t := i.table.Load()
 	i.use(t.offloads)
 	long := len(run) >= longRun*size
+	if long && i.standing.drop(i.socket.Backlog(), i.now()) {
+		i.counters.early.Add(1)
+		run = run[size:]
+	}
 	for at := 0; at == 0 || at < len(run); at += max(size, 1) {
 		if err := i.sort(t, run, at, min(at+size, len(run)), now); err != nil {
 			return err

@@ -59,6 +59,7 @@ func (d *tape) Recv(p []byte) (n, size int, err error) {
 
 func (d *tape) Write(p []byte) (int, error) { d.written++; return len(p), nil }
 func (d *tape) SetGSO(bool) bool            { return false }
+func (d *tape) Backlog() int                { return 0 }
 func (d *tape) SetGRO(bool) bool            { return false }
 func (d *tape) Send([]byte) (bool, error)   { d.answers++; return true, nil }
 func (d *tape) Wait(int) error              { return nil }

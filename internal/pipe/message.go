@@ -242,7 +242,7 @@ type Drops struct {
 	Replay    uint64 // inbound: a packet number seen before, or too old
 	Malformed uint64 // either way: not a datagram, packet or frame
 	Unknown   uint64 // inbound: an index of no key
-	Queue     uint64 // outbound: the socket's buffer was full
+	Queue     uint64 // outbound: the socket's buffer was full; inbound: it stood full for long
 	Source    uint64 // inbound: an inner source that is not allowed
 	Device    uint64 // inbound: refused by the device
 	Send      uint64 // outbound: refused by the socket

@@ -14,6 +14,9 @@ type receiver struct {
 	header  unix.Msghdr
 	vector  unix.Iovec
 	control [64]byte
+
+	info     [unix.SK_MEMINFO_VARS]uint32
+	infoSize uint32
 }
 
 func (r *receiver) init() {
@@ -30,6 +33,20 @@ func (p *Port) SetGRO(on bool) bool {
 		value = 1
 	}
 	return unix.SetsockoptInt(p.fd, unix.SOL_UDP, unix.UDP_GRO, value) == nil && on
+}
+
+// Backlog returns how many bytes of the socket's receive buffer are in use: more than
+// the datagrams that wait have, by what the kernel keeps beside each. It belongs to the
+// goroutine of Recv.
+func (p *Port) Backlog() int {
+	r := &p.in
+	r.infoSize = uint32(unsafe.Sizeof(r.info))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(p.fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&r.info)), uintptr(unsafe.Pointer(&r.infoSize)), 0)
+	if errno != 0 {
+		return 0 // before Linux 4.12
+	}
+	return int(r.info[unix.SK_MEMINFO_RMEM_ALLOC])
 }
 
 // Recv copies one datagram into b, or a run of datagrams if SetGRO has permitted it: they
