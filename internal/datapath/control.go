@@ -31,6 +31,7 @@ type control struct {
 	keyring    keyring
 	prober     prober
 	timer      Timer // nil: package time's
+	graves     []grave
 
 	loops  loops
 	inbox  chan message
@@ -100,6 +101,7 @@ func (c *control) close() {
 	c.loops.group.Wait()
 	c.reader.group.Wait()
 	c.wipe()
+	c.bury()
 }
 
 // read passes the parent's messages on. It ends when the pipe does, after an error,
@@ -121,6 +123,9 @@ func (c *control) read() error {
 // due returns when review has something to do.
 func (c *control) due() time.Duration {
 	at := c.prober.next()
+	if len(c.graves) > 0 {
+		at = min(at, c.now()+buryAfter)
+	}
 	for _, s := range c.keyring.slots {
 		at = min(at, s.epoch.installed+c.lifetime)
 	}
@@ -291,6 +296,7 @@ func (c *control) onAnswer(a answered) error {
 // review looks at all that time and the loops may have changed.
 func (c *control) review() error {
 	now := c.now()
+	c.bury()
 	if c.configured {
 		if err := c.reviewKeys(now); err != nil {
 			return err
@@ -348,4 +354,8 @@ func (c *control) publish() {
 	c.table.Store(&table{
 		lifetime: c.lifetime, sources: c.sources, offloads: c.offloads, send: c.keyring.sending, receive: c.keyring.receiving(),
 	})
+	for _, e := range c.keyring.dead {
+		c.graves = append(c.graves, grave{epoch: e, out: c.out.turn.n.Load(), in: c.in.turn.n.Load()})
+	}
+	c.keyring.dead = nil
 }

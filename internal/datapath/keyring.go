@@ -37,6 +37,7 @@ type keyring struct {
 	sending *slot   // nil: none
 	floor   name    // of the newest slot that was ever sent with, even if it is gone
 	newest  keys.KeyID
+	dead    []*epoch // of which no slot is left, until control takes them
 }
 
 // install adds a new key at generation 0. It wipes the key bytes of m.
@@ -170,9 +171,16 @@ func (k *keyring) sweep() {
 }
 
 func (k *keyring) remove(gone func(*slot) bool) {
+	before := slices.Clone(k.slots)
 	k.slots = slices.DeleteFunc(k.slots, gone)
 	if k.sending != nil && gone(k.sending) {
 		k.sending = nil
+	}
+	for _, s := range before {
+		lives := func(other *slot) bool { return other.epoch == s.epoch }
+		if !slices.ContainsFunc(k.slots, lives) && !slices.Contains(k.dead, s.epoch) {
+			k.dead = append(k.dead, s.epoch)
+		}
 	}
 }
 
