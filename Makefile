@@ -5,8 +5,9 @@ VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS  := -ldflags "-X main.version=$(VERSION)"
 PACKAGES := ./internal/... ./cmd/... ./docs/...
 FUZZTIME := 3s
+BENCHFLAGS :=
 
-.PHONY: build demo test lint race e2e e2e-race fuzz install-needs clean
+.PHONY: build demo bench test lint race e2e e2e-race fuzz install-needs clean
 
 build: ## the programs, in bin/
 	CGO_ENABLED=0 go build -trimpath $(LDFLAGS) -o bin/ ./cmd/tund ./cmd/tunctl
@@ -14,6 +15,11 @@ build: ## the programs, in bin/
 demo: build ## two hosts, a tunnel, and everything it can do (root)
 	scripts/install-needs tools
 	go run ./e2e/demo -programs bin
+
+bench: build ## tund beside other tunnels; writes docs/performance.md (root, 20 minutes)
+	scripts/install-needs tools
+	scripts/install-bench
+	go run ./e2e/bench $(BENCHFLAGS)
 
 test: install-needs lint race e2e e2e-race fuzz ## everything; what CI runs (root)
 

@@ -22,10 +22,11 @@ const module = "tund/"
 // module.
 var layers = []map[string][]string{
 	{ // 0, vocabulary: no goroutine, no input or output, no clock
-		"internal/wire":   {},
-		"internal/replay": {"internal/wire"},
-		"internal/keys":   {"internal/wire"},
-		"internal/config": {"internal/keys"},
+		"internal/wire":    {},
+		"internal/replay":  {"internal/wire"},
+		"internal/segment": {},
+		"internal/keys":    {"internal/wire"},
+		"internal/config":  {"internal/keys"},
 	},
 	{ // 1, edges: one facility of the system each
 		"internal/aead":              {"internal/keys"},
@@ -41,7 +42,8 @@ var layers = []map[string][]string{
 	{ // 2, engines: one loop each
 		"internal/ctl": {},
 		"internal/datapath": {
-			"internal/aead", "internal/keys", "internal/pipe", "internal/replay", "internal/tuntap", "internal/udp", "internal/wire",
+			"internal/aead", "internal/keys", "internal/pipe", "internal/replay", "internal/segment", "internal/tuntap",
+			"internal/udp", "internal/wire",
 		},
 		"internal/session":    {"internal/keys", "internal/wire"},
 		"internal/supervisor": {"internal/pipe", "internal/sandbox"},
@@ -60,7 +62,7 @@ var layers = []map[string][]string{
 	},
 	{ // programs
 		"cmd/tund": {
-			"internal/config", "internal/ctl", "internal/daemon", "internal/datapath", "internal/pipe", "internal/sandbox",
+			"internal/aead", "internal/config", "internal/ctl", "internal/daemon", "internal/datapath", "internal/pipe", "internal/sandbox",
 			"internal/tuntap", "internal/udp",
 		},
 		"cmd/tunctl": {"internal/config", "internal/ctl", "internal/keys"},
@@ -74,7 +76,7 @@ var layers = []map[string][]string{
 // childPackages are all that may run in a data child, whatever it imports.
 var childPackages = []string{
 	"internal/aead", "internal/datapath", "internal/keys", "internal/pipe", "internal/replay", "internal/sandbox",
-	"internal/tuntap", "internal/udp", "internal/wire",
+	"internal/segment", "internal/tuntap", "internal/udp", "internal/wire",
 }
 
 func TestPackagesImportOnlyWhatTheFloorPlanAllows(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tund/internal/aead"
 	"tund/internal/datapath"
 	"tund/internal/pipe"
 	"tund/internal/sandbox"
@@ -38,7 +39,12 @@ func child(args []string) error {
 	if err := sandbox.Enter(name, pipe.FDSocket); err != nil {
 		return fmt.Errorf("datapath %s: %w", name, err)
 	}
-	if err := movePackets(name); err != nil {
+	engine, reason := aead.Open(aead.ChooseAuto) // after Enter: it makes the runtime open descriptors
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("peer", name)
+	if reason != nil {
+		log.Debug("no faster engine", "reason", reason.Error())
+	}
+	if err := movePackets(log, engine); err != nil {
 		return fmt.Errorf("datapath %s: %w", name, err)
 	}
 	return nil
@@ -46,7 +52,7 @@ func child(args []string) error {
 
 // movePackets serves until the parent says stop, or is gone. It opens no descriptor,
 // now or later: see package sandbox.
-func movePackets(name string) error {
+func movePackets(log *slog.Logger, engine aead.Engine) error {
 	device, mode, err := openDevice()
 	if err != nil {
 		return err
@@ -58,13 +64,14 @@ func movePackets(name string) error {
 	timer := sandbox.NewAlarm()
 	go timer.Run() // ends when the datapath stops it
 	d, err := datapath.New(datapath.Options{
-		Log:    slog.New(slog.NewTextHandler(os.Stderr, nil)).With("peer", name),
+		Log:    log,
 		Mode:   mode,
 		Device: device,
 		Socket: socket,
 		Pipe:   newParent(),
 		Stop:   sandbox.NewHangup(pipe.FDOut, pipe.FDIn),
 		Now:    boottime,
+		Engine: engine,
 		Timer:  timer,
 	})
 	if err != nil {

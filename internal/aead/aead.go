@@ -1,42 +1,36 @@
-// Package aead seals and opens datagrams, and knows which AEAD suits this CPU.
+// Package aead seals and opens datagrams, one at a time or a batch in one call, and
+// knows which AEAD suits this CPU.
 //
-// The implementations are those of the standard library (AES-256-GCM) and of
-// golang.org/x/crypto (ChaCha20-Poly1305). Nonces, packet numbers and limits are the
-// caller's matter: package keys makes the nonce, package datapath counts. What [New]
-// returns is safe for concurrent use.
+// There are two engines. "go" is the standard library (AES-256-GCM) and
+// golang.org/x/crypto (ChaCha20-Poly1305). "ipsec-mb" is Intel's IPsec Multi-Buffer
+// library for AES-256-GCM, loaded at run time, and the Go engine for all else. [Open]
+// gives the faster one that can be trusted: the library is used only in versions whose
+// interface was verified, on CPUs where it is faster, and after it gave the same
+// bytes as the standard library (verify.go).
+//
+// Nonces, packet numbers and limits are the caller's matter: package keys makes the
+// nonce, package datapath counts. Engines and ciphers are safe for concurrent use.
+// A data child opens its engine before its sandbox is closed: loading needs files.
 package aead
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
-	"fmt"
 	"runtime"
 
-	"golang.org/x/crypto/chacha20poly1305"
 	"golang.org/x/sys/cpu"
 
 	"tund/internal/keys"
 )
 
-// Cipher seals and opens: the name of the standard library's interface in this house.
-type Cipher = cipher.AEAD
+// Sizes of both AEADs, and of the associated data of a [Job].
+const (
+	NonceSize = 12
+	TagSize   = 16
+	ADSize    = 12 // a datagram's header, which stands in front of the sealed payload
+)
 
-// New returns the cipher of one data key. Both AEADs take nonces of 12 bytes and make
-// tags of 16. The cipher keeps its own form of the key; the caller may wipe key.
-func New(a keys.AEAD, key keys.Secret) (Cipher, error) {
-	switch a {
-	case keys.AES256GCM:
-		block, err := aes.NewCipher(key[:])
-		if err != nil {
-			return nil, fmt.Errorf("aead %s: %w", a, err)
-		}
-		return cipher.NewGCM(block)
-	case keys.ChaCha20Poly1305:
-		return chacha20poly1305.New(key[:])
-	default:
-		return nil, fmt.Errorf("aead %s: unknown", a)
-	}
-}
+// New returns the Go engine's cipher of one data key. The cipher keeps its own form of
+// the key; the caller may wipe key.
+func New(a keys.AEAD, key keys.Secret) (Cipher, error) { return goEngine{}.New(a, key) }
 
 // Preferred returns all AEADs, the one that is faster on this CPU first: AES where it
 // has instructions for both AES and the multiplication of GCM.
@@ -46,9 +40,6 @@ func Preferred() []keys.AEAD {
 	}
 	return []keys.AEAD{keys.ChaCha20Poly1305, keys.AES256GCM}
 }
-
-// Engine names the implementation, for status.
-func Engine() string { return "go" }
 
 func hardwareAES() bool {
 	switch runtime.GOARCH {

@@ -92,6 +92,8 @@ type fakeTunnel struct {
 var errNone = errors.New("the fake tunnel has none")
 
 // applyLocked adds before it removes, as package netcfg does.
+func (t *fakeTunnel) Offloads() pipe.Offloads { return 0 }
+
 func (t *fakeTunnel) applyLocked(s netcfg.Settings) error {
 	for _, r := range s.Routes {
 		if owner, taken := t.k.routes[r]; t.k.foreign[r.String()] || taken && owner != t.name {

@@ -27,9 +27,11 @@ type control struct {
 	configured bool
 	lifetime   time.Duration
 	sources    *sources
+	offloads   pipe.Offloads // in force
 	keyring    keyring
 	prober     prober
 	timer      Timer // nil: package time's
+	graves     []grave
 
 	loops  loops
 	inbox  chan message
@@ -46,7 +48,7 @@ type message struct {
 func newControl(o Options, sh *shared, out *outbound, in *inbound) *control {
 	return &control{
 		shared: sh, log: o.Log, pipe: o.Pipe, mode: o.Mode, out: out, in: in, timer: o.Timer,
-		keyring: keyring{limits: &sh.limits},
+		keyring: keyring{limits: &sh.limits, engine: o.Engine},
 		prober:  prober{shared: sh, in: &in.counters},
 		loops:   loops{failed: make(chan error, 2)},
 		inbox:   make(chan message),
@@ -99,6 +101,7 @@ func (c *control) close() {
 	c.loops.group.Wait()
 	c.reader.group.Wait()
 	c.wipe()
+	c.bury()
 }
 
 // read passes the parent's messages on. It ends when the pipe does, after an error,
@@ -120,6 +123,9 @@ func (c *control) read() error {
 // due returns when review has something to do.
 func (c *control) due() time.Duration {
 	at := c.prober.next()
+	if len(c.graves) > 0 {
+		at = min(at, c.now()+buryAfter)
+	}
 	for _, s := range c.keyring.slots {
 		at = min(at, s.epoch.installed+c.lifetime)
 	}
@@ -199,6 +205,7 @@ func (c *control) onConfigure(m pipe.Configure) error {
 	c.sources = newSources(m.AllowedIPs)
 	c.lifetime = m.KeyLifetime
 	c.prober.keepalive = m.Keepalive
+	c.offload(m.Offloads)
 	c.publish()
 	if !c.configured {
 		c.configured = true
@@ -206,6 +213,18 @@ func (c *control) onConfigure(m pipe.Configure) error {
 		c.loops.start(c.in.run)
 	}
 	return c.pipe.Send(pipe.Configured{Seq: m.Seq})
+}
+
+// offload tries what is wanted of the socket and notes what is in force.
+func (c *control) offload(wanted pipe.Offloads) {
+	const socket = pipe.OffloadUDPGSO | pipe.OffloadUDPGRO
+	c.offloads = wanted &^ (socket | pipe.OffloadPartialCsum)
+	if c.socket.SetGSO(wanted&pipe.OffloadUDPGSO != 0) {
+		c.offloads |= pipe.OffloadUDPGSO
+	}
+	if c.socket.SetGRO(wanted&pipe.OffloadUDPGRO != 0) {
+		c.offloads |= pipe.OffloadUDPGRO
+	}
 }
 
 func (c *control) onInstallKey(m pipe.InstallKey) error {
@@ -277,6 +296,7 @@ func (c *control) onAnswer(a answered) error {
 // review looks at all that time and the loops may have changed.
 func (c *control) review() error {
 	now := c.now()
+	c.bury()
 	if c.configured {
 		if err := c.reviewKeys(now); err != nil {
 			return err
@@ -332,6 +352,10 @@ func (c *control) rekeyDue(id keys.KeyID, reason pipe.RekeyReason) error {
 // publish gives the loops a new table.
 func (c *control) publish() {
 	c.table.Store(&table{
-		lifetime: c.lifetime, sources: c.sources, send: c.keyring.sending, receive: c.keyring.receiving(),
+		lifetime: c.lifetime, sources: c.sources, offloads: c.offloads, send: c.keyring.sending, receive: c.keyring.receiving(),
 	})
+	for _, e := range c.keyring.dead {
+		c.graves = append(c.graves, grave{epoch: e, out: c.out.turn.n.Load(), in: c.in.turn.n.Load()})
+	}
+	c.keyring.dead = nil
 }

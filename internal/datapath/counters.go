@@ -11,6 +11,7 @@ import (
 type outboundCounters struct {
 	packets, bytes   atomic.Uint64
 	malformed, noKey atomic.Uint64
+	checksums        atomic.Uint64 // packets and super-packets whose sum was completed here
 }
 
 // inboundCounters are written by inbound alone.
@@ -18,6 +19,8 @@ type inboundCounters struct {
 	packets, bytes                   atomic.Uint64
 	auth, replay, malformed, unknown atomic.Uint64
 	source, device                   atomic.Uint64
+	early                            atomic.Uint64 // datagrams lost on purpose
+	writes                           atomic.Uint64 // super-packets that were written singly
 	received, missing                atomic.Uint64 // of all replay windows together
 	last                             atomic.Int64  // when the last authentic packet came; negative: never
 }
@@ -34,7 +37,7 @@ func (c *control) stats(seq uint64, now time.Duration) pipe.Stats {
 			Replay:    in.replay.Load(),
 			Malformed: in.malformed.Load() + out.malformed.Load() + socket.Truncated,
 			Unknown:   in.unknown.Load(),
-			Queue:     socket.NoBuffer,
+			Queue:     socket.NoBuffer + in.early.Load(),
 			Source:    in.source.Load(),
 			Device:    in.device.Load(),
 			Send:      socket.TooBig + socket.Denied + socket.Unreachable + socket.NotConnected,
@@ -44,9 +47,15 @@ func (c *control) stats(seq uint64, now time.Duration) pipe.Stats {
 		ReceiveSlots: uint8(len(c.keyring.receiving())),
 		LastReceived: -1,
 		RTT:          c.prober.rtt,
+		Engine:       c.keyring.engine.Name(),
+		Offloads:     c.offloads,
+		Fallbacks:    pipe.Fallbacks{Sends: socket.Singly, Writes: in.writes.Load(), Checksums: out.checksums.Load()},
 	}
 	if s := c.keyring.sending; s != nil {
 		m.SendKey, m.SendGeneration = s.id, s.generation
+		if s.epoch.partial {
+			m.Offloads |= pipe.OffloadPartialCsum
+		}
 	}
 	if last := in.last.Load(); last >= 0 {
 		m.LastReceived = max(0, now-time.Duration(last))

@@ -9,12 +9,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tund/internal/aead"
 	"tund/internal/pipe"
 	"tund/internal/udp"
 )
 
-// Device is the child's end of a TUN or TAP device: a [tund/internal/tuntap.Port].
-// One goroutine calls Read and Wait, another Write. Errors are that package's.
+// Device is the child's end of a TUN or TAP device: a [tund/internal/tuntap.Port]. Each
+// packet has a virtio header in front. One goroutine calls Read and Wait, another Write. Errors are that package's.
 type Device interface {
 	Read(p []byte) (int, error)
 	Write(p []byte) (int, error)
@@ -22,11 +23,13 @@ type Device interface {
 }
 
 // Socket is the child's end of a UDP socket: a [tund/internal/udp.Port]. One goroutine
-// calls Recv and Wait, another SendBatch; Send and Counters are safe for concurrent
-// use. Errors are that package's; what the kernel did not take is in its Counters.
+// calls Recv, Backlog and Wait, another SendRuns; all else is safe for concurrent use. Errors are that package's; what the kernel did not take is in its Counters.
 type Socket interface {
-	Recv(p []byte) (int, error)
-	SendBatch(datagrams [][]byte) (int, error)
+	SetGSO(on bool) bool
+	SetGRO(on bool) bool
+	Recv(p []byte) (n, size int, err error)
+	Backlog() int
+	SendRuns(runs []udp.Run) (int, error)
 	Send(datagram []byte) (bool, error)
 	Wait(stop int) error
 	Counters() udp.Counters
@@ -47,7 +50,7 @@ type Stop interface {
 	Close() error
 }
 
-// Options is what a Datapath is made of. All fields but Limits and Timer are required.
+// Options is what a Datapath is made of. All fields but the last three are required.
 type Options struct {
 	Log    *slog.Logger
 	Mode   pipe.Mode // the device's; a Configure must agree
@@ -56,6 +59,7 @@ type Options struct {
 	Pipe   Pipe
 	Stop   Stop
 	Now    func() time.Duration // a clock that goes on while the machine is suspended
+	Engine aead.Engine          // nil: the one of the standard library
 	Limits Limits               // zero: ProtocolLimits
 	Timer  Timer                // nil: package time's
 }
@@ -76,16 +80,21 @@ func New(o Options) (*Datapath, error) {
 	if o.Limits == (Limits{}) {
 		o.Limits = ProtocolLimits()
 	}
+	if o.Engine == nil {
+		engine, err := aead.Open(aead.ChooseGo)
+		if err != nil {
+			return nil, fmt.Errorf("datapath: %w", err)
+		}
+		o.Engine = engine
+	}
 	sh := &shared{
 		now: o.Now, limits: o.Limits, socket: o.Socket, stop: o.Stop,
 		wake:    make(chan struct{}, 1),
 		answers: make(chan answered, 16),
 	}
 	sh.table.Store(&table{})
-	out := &outbound{shared: sh, mode: o.Mode, device: o.Device}
-	in := &inbound{shared: sh, mode: o.Mode, device: o.Device}
-	in.counters.last.Store(-1)
-	return &Datapath{newControl(o, sh, out, in)}, nil
+	out := newOutbound(sh, o.Mode, o.Device)
+	return &Datapath{newControl(o, sh, out, newInbound(sh, o.Mode, o.Device))}, nil
 }
 
 // Run answers the parent's Hello and serves until Stop, the end of the pipe or the

@@ -69,10 +69,9 @@ func TestWhatIsNoPacketIsDroppedOnBothSides(t *testing.T) {
 		s := p.a.path.control.keyring.sending
 		for i, packet := range append(bad, nil) {
 			n := wire.PacketNumber(1000 + i)
-			d := make([]byte, len(packet)+wire.Overhead)
-			copy(d[wire.HeaderSize:], packet)
-			(&outbound{}).sealOne(s, n, d)
-			p.b.socket.put(d)
+			header := wire.Header{Type: wire.TypeData, Index: s.sendIndex, Number: n}.Append(nil)
+			nonce := keys.Nonce(s.epoch.send.iv, s.generation, n)
+			p.b.socket.put(s.epoch.send.cipher.Seal(header, nonce[:], packet, header))
 		}
 		p.b.socket.put([]byte("stranger"))
 		if s := p.b.stats(); s.Drops.Malformed != uint64(len(bad)+2) || s.RxPackets != 0 {

@@ -14,8 +14,8 @@
 //
 // A [Datapath] has three goroutines, besides one that only reads the pipe:
 //
-//   - outbound reads packets, seals and sends them; it owns the send buffer.
-//   - inbound receives, opens and writes them; it owns the replay windows, and it
+//   - outbound reads packets and super-packets, cuts, seals and sends them.
+//   - inbound receives, opens, joins and writes them; it owns the replay windows, and it
 //     answers probes.
 //   - control owns the keyring and every decision about it. It sends probes.
 //
@@ -24,8 +24,8 @@
 // in the key's own objects and one wake-up channel that never blocks them. Per packet
 // there is no lock, no channel and no allocation.
 //
-// Key bytes are overwritten as soon as a cipher was made of them. The cipher itself is
-// the standard library's, which cannot be cleared: wiping a key means that the table
-// no longer has it and that nothing else does. A batch that is in work while a key is
-// wiped is finished with it.
+// Key bytes are overwritten as soon as a cipher was made of them. Wiping a key means that
+// the table no longer has it, and that its cipher is told to overwrite its own form of it
+// once no loop is at work with an older table; the standard library's cannot be
+// overwritten. A batch that is in work while a key is wiped is finished with it.
 package datapath

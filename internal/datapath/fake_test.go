@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"tund/internal/pipe"
+	"tund/internal/segment"
 	"tund/internal/tuntap"
 	"tund/internal/udp"
 )
@@ -33,16 +34,26 @@ func isClosed(c chan struct{}) bool {
 // queue is what waits to be read: packets or datagrams, in order.
 type queue struct {
 	mu    sync.Mutex
-	items [][]byte
+	items []item
 	ready chan struct{} // 1
 	stop  *fakeStop
 }
 
 func newQueue(stop *fakeStop) *queue { return &queue{ready: make(chan struct{}, 1), stop: stop} }
 
-func (q *queue) put(p []byte) {
+// item is a packet behind its header, or a run of datagrams of that size.
+type item struct {
+	bytes  []byte
+	size   int
+	header segment.VirtioHeader
+}
+
+func (q *queue) put(p []byte) { q.putItem(item{bytes: p, size: len(p)}) }
+
+func (q *queue) putItem(i item) {
+	i.bytes = slices.Clone(i.bytes)
 	q.mu.Lock()
-	q.items = append(q.items, slices.Clone(p))
+	q.items = append(q.items, i)
 	q.mu.Unlock()
 	q.wake()
 }
@@ -55,18 +66,19 @@ func (q *queue) wake() {
 }
 
 // take copies the first item into p; false if there is none.
-func (q *queue) take(p []byte) (int, bool) {
+func (q *queue) take(p []byte) (n int, i item, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.items) == 0 {
-		return 0, false
+		return 0, item{}, false
 	}
-	n := copy(p, q.items[0])
+	i = q.items[0]
+	n = copy(p, i.bytes)
 	q.items = q.items[1:]
 	if len(q.items) > 0 {
 		q.wake()
 	}
-	return n, true
+	return n, i, true
 }
 
 // wait is true when something can be taken, false at the stop, which goes first.
@@ -86,9 +98,11 @@ func (q *queue) wait() bool {
 type fakeDevice struct {
 	*queue
 	mu      sync.Mutex
-	written [][]byte
-	reading error // what Read returns instead of a packet
-	writing error // what Write returns
+	written [][]byte // single packets; what comes as a super-packet is cut as the kernel does
+	supers  []item   // the super-packets among them
+	reading error    // what Read returns instead of a packet
+	writing error    // what Write returns
+	singly  bool     // Write refuses super-packets
 }
 
 func (d *fakeDevice) Read(p []byte) (int, error) {
@@ -98,8 +112,9 @@ func (d *fakeDevice) Read(p []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if n, ok := d.take(p); ok {
-		return n, nil
+	if n, i, ok := d.take(p[tuntap.HeaderSize:]); ok {
+		i.header.Append(p[:0])
+		return tuntap.HeaderSize + n, nil
 	}
 	return 0, tuntap.ErrWouldBlock
 }
@@ -110,7 +125,15 @@ func (d *fakeDevice) Write(p []byte) (int, error) {
 	if d.writing != nil {
 		return 0, d.writing
 	}
-	d.written = append(d.written, slices.Clone(p))
+	h, err := segment.ParseVirtioHeader(p[:tuntap.HeaderSize])
+	packet := slices.Clone(p[tuntap.HeaderSize:])
+	if err != nil || h.Type != segment.GSONone && d.singly {
+		return 0, tuntap.ErrRefused
+	}
+	if h.Type != segment.GSONone {
+		d.supers = append(d.supers, item{bytes: packet, header: h})
+	}
+	d.written = append(d.written, cut(h, packet)...)
 	return len(p), nil
 }
 
@@ -143,31 +166,64 @@ type fakeSocket struct {
 	sending  sync.Mutex // held while send runs
 	mu       sync.Mutex
 	send     func(datagram []byte) // gets a copy
+	sendRun  func(run item)        // if not nil, gets runs as they are
+	gso, gro bool
+	backlog  int
 	refuse   bool
 	counters udp.Counters
 	lost     error
 }
 
-func (s *fakeSocket) Recv(p []byte) (int, error) {
+func (s *fakeSocket) SetGSO(on bool) bool {
 	s.mu.Lock()
-	err := s.lost
-	s.mu.Unlock()
-	if err != nil {
-		return 0, err
-	}
-	if n, ok := s.take(p); ok {
-		return n, nil
-	}
-	return 0, udp.ErrWouldBlock
+	defer s.mu.Unlock()
+	s.gso = on && s.sendRun != nil
+	return s.gso
 }
 
-func (s *fakeSocket) SendBatch(datagrams [][]byte) (int, error) {
+func (s *fakeSocket) SetGRO(on bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gro = on
+	return on
+}
+
+func (s *fakeSocket) Backlog() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.backlog
+}
+
+func (s *fakeSocket) Recv(p []byte) (n, size int, err error) {
+	s.mu.Lock()
+	err = s.lost
+	s.mu.Unlock()
+	if err != nil {
+		return 0, 0, err
+	}
+	if n, i, ok := s.take(p); ok {
+		return n, i.size, nil
+	}
+	return 0, 0, udp.ErrWouldBlock
+}
+
+func (s *fakeSocket) SendRuns(runs []udp.Run) (int, error) {
 	sent := 0
-	for _, d := range datagrams {
-		if ok, err := s.Send(d); err != nil {
-			return sent, err
-		} else if ok {
-			sent++
+	s.mu.Lock()
+	whole, sendRun := s.gso && !s.refuse, s.sendRun
+	s.mu.Unlock()
+	for _, r := range runs {
+		if whole {
+			sendRun(item{bytes: r.Bytes, size: r.Size})
+			sent += (len(r.Bytes) + r.Size - 1) / r.Size
+			continue
+		}
+		for d := range slices.Chunk(r.Bytes, r.Size) {
+			if ok, err := s.Send(d); err != nil {
+				return sent, err
+			} else if ok {
+				sent++
+			}
 		}
 	}
 	return sent, nil

@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"time"
 
+	"tund/internal/aead"
 	"tund/internal/keys"
 	"tund/internal/pipe"
-	"tund/internal/tuntap"
+	"tund/internal/segment"
 	"tund/internal/udp"
 	"tund/internal/wire"
 )
@@ -15,32 +16,62 @@ import (
 // The way of a datagram in:
 //
 //  1. wait until the socket has one, or until the stop
-//  2. receive what is there, one by one, and for each:
-//  3. parse the header, find the slot of its index
-//  4. ask the epoch's replay window, open, commit to the window
-//  5. the first one in a slot: wake control, which tells the parent and may switch sending
-//  6. a probe ends here (probes.go); it is answered, or its answer goes to control
-//  7. check form and source of the inner packet
-//  8. write it to the device
+//  2. receive what is there, one by one or in runs of equal size, and for each datagram:
+//  3. parse the header, find the slot of its index, ask the epoch's replay window
+//  4. open it, together with its neighbours of the same slot, so that its payload lies
+//     behind the payload of the one before (package segment: Chain)
+//  5. commit to the window
+//  6. the first one in a slot: wake control, which tells the parent and may switch sending
+//  7. a probe ends here (probes.go); it is answered, or its answer goes to control
+//  8. check form and source of the inner packet
+//  9. join it to the super-packet before it, if it continues that
+//  10. write to the device what is complete, at the latest when the socket is empty
 //
-// Nothing before the end of step 4 changes anything but counters.
+// Nothing before the end of step 5 changes anything but counters.
+
+// longRun is how many datagrams of one receipt are surely worth a write of their own.
+const longRun = 16
 
 // inbound is the loop from the socket to the device. Its fields belong to its own
 // goroutine, but for counters and turn.
 type inbound struct {
 	*shared
-	mode   pipe.Mode
-	device Device
+	mode     pipe.Mode
+	device   Device
+	offloads pipe.Offloads // that chain joins for
 
-	datagram [1 << 16]byte
-	payload  [1 << 16]byte // opened from datagram: never in place
-	nonce    [12]byte
+	received [1 << 16]byte
+	opened   [2 * segment.MinBuffer]byte // the chain's
+	chain    *segment.Chain
+	splitter segment.Splitter // for what the device does not take whole
+	group    group
+	probed   [1 << 16]byte // opened probes
+	nonce    [aead.NonceSize]byte
 
+	standing  standing
 	allowance allowance // of answers to probes
 	answer    sealed
 
 	counters inboundCounters
 	turn     turn
+}
+
+// group is datagrams of one receipt and one slot, one behind the other in received.
+type group struct {
+	slot  *slot
+	count int
+	heads [maxJobs][aead.MaxHead]byte
+	jobs  [maxJobs]aead.Job
+	of    [maxJobs]wire.Header
+	batch aead.Batch
+}
+
+func newInbound(sh *shared, mode pipe.Mode, device Device) *inbound {
+	i := &inbound{shared: sh, mode: mode, device: device}
+	i.counters.last.Store(-1)
+	i.chain = segment.NewChain(segment.Mode(mode), i.opened[:])
+	i.chain.Join(false, false)
+	return i
 }
 
 // run moves datagrams until the stop, or until the device or socket is lost.
@@ -67,43 +98,89 @@ func (i *inbound) run() error {
 func (i *inbound) batch() error {
 	now := i.now()
 	for range batchPackets {
-		n, err := i.socket.Recv(i.datagram[:])
+		n, size, err := i.socket.Recv(i.received[:])
 		if errors.Is(err, udp.ErrWouldBlock) {
-			return nil
+			break
 		}
 		if err != nil {
 			return fmt.Errorf("socket: %w", err)
 		}
-		if err := i.receive(i.datagram[:n], now); err != nil {
+		if err := i.receive(i.received[:n], size, now); err != nil {
 			return err
 		}
+	}
+	return i.drain()
+}
+
+// receive carries a run of datagrams of that size. An error means that the device is lost.
+func (i *inbound) receive(run []byte, size int, now time.Duration) error {
+	t := i.table.Load()
+	i.use(t.offloads)
+	long := len(run) >= longRun*size
+	if long && i.standing.drop(i.socket.Backlog(), i.now()) {
+		i.counters.early.Add(1)
+		run = run[size:]
+	}
+	for at := 0; at == 0 || at < len(run); at += max(size, 1) {
+		if err := i.sort(t, run, at, min(at+size, len(run)), now); err != nil {
+			return err
+		}
+	}
+	if err := i.open(t, run, now); err != nil {
+		return err
+	}
+	if long {
+		return i.drain()
 	}
 	return nil
 }
 
-// receive carries one datagram. An error means that the device is lost.
-func (i *inbound) receive(datagram []byte, now time.Duration) error {
+// use joins what the device takes.
+func (i *inbound) use(o pipe.Offloads) {
+	if o == i.offloads {
+		return
+	}
+	i.offloads = o
+	const tcp, udp = pipe.OffloadTSO4 | pipe.OffloadTSO6, pipe.OffloadUSO4 | pipe.OffloadUSO6
+	i.chain.Join(o&tcp == tcp, o&udp == udp)
+}
+
+// sort adds the datagram run[at:end] to the group of its slot. What the group holds of
+// another slot is opened first.
+func (i *inbound) sort(t *table, run []byte, at, end int, now time.Duration) error {
+	datagram := run[at:end]
 	header, err := wire.ParseHeader(datagram)
 	if err != nil {
 		i.counters.malformed.Add(1)
 		return nil
 	}
-	t := i.table.Load()
 	s := i.find(t, header.Index, now)
 	if s == nil {
 		i.counters.unknown.Add(1)
 		return nil
 	}
-	payload, ok := i.open(s, header, datagram)
-	if !ok {
+	if !s.epoch.receive.window.Check(header.Number) {
+		i.counters.replay.Add(1)
 		return nil
 	}
-	i.note(s, now)
 	if header.Type == wire.TypeProbe {
-		i.probe(t, s, payload)
+		i.openProbe(t, s, header, datagram, now)
 		return nil
 	}
-	return i.deliver(t, payload)
+	g := &i.group
+	if g.slot != s || g.count == len(g.jobs) {
+		if err := i.open(t, run, now); err != nil {
+			return err
+		}
+		g.slot = s
+	}
+	g.of[g.count] = header
+	g.jobs[g.count] = aead.Job{
+		Sealed: at + wire.HeaderSize, Size: len(datagram) - wire.Overhead,
+		Nonce: keys.Nonce(s.epoch.receive.iv, s.generation, header.Number),
+	}
+	g.count++
+	return nil
 }
 
 // find returns the slot of an index, unless its key has ended.
@@ -119,29 +196,164 @@ func (i *inbound) find(t *table, index wire.Index, now time.Duration) *slot {
 	return s
 }
 
-// open returns the payload of an authentic datagram that was not received before.
-func (i *inbound) open(s *slot, h wire.Header, datagram []byte) ([]byte, bool) {
-	r := &s.epoch.receive
-	if !r.window.Check(h.Number) {
-		i.counters.replay.Add(1)
-		return nil, false
+// open opens the group and passes on what is authentic. Datagrams that can only continue
+// what the chain holds are opened by one call, others one by one.
+func (i *inbound) open(t *table, run []byte, now time.Duration) error {
+	g := &i.group
+	for first := 0; first < g.count; {
+		n := i.place(first)
+		var err error
+		if n < 2 {
+			n = 1
+			err = i.openOne(t, run, first, now)
+		} else {
+			err = i.openMany(t, run, first, n, now)
+		}
+		if err != nil {
+			return err
+		}
+		first += n
 	}
-	i.nonce = keys.Nonce(r.iv, s.generation, h.Number)
-	payload, err := r.cipher.Open(i.payload[:0], i.nonce[:], datagram[wire.HeaderSize:], datagram[:wire.HeaderSize])
+	g.count, g.slot = 0, nil
+	return nil
+}
+
+// place says where the plaintexts from job first on go if they continue the chain, and
+// returns how many there is room for.
+func (i *inbound) place(first int) int {
+	g := &i.group
+	end, overlap, ok := i.chain.Tail()
+	if !ok || overlap > aead.MaxHead {
+		return 0
+	}
+	n := 0
+	for k := first; k < g.count; k++ {
+		j := &g.jobs[k]
+		if j.Size < overlap || end+j.Size > len(i.opened) {
+			break
+		}
+		j.Plain, j.HeadSize, j.Head = end-overlap, overlap, k*aead.MaxHead
+		end += j.Size - overlap
+		n++
+	}
+	return n
+}
+
+// openOne opens job k into the room that the chain has for it.
+func (i *inbound) openOne(t *table, run []byte, k int, now time.Duration) error {
+	g := &i.group
+	j := &g.jobs[k]
+	room, err := i.room(j.Size)
+	if room == nil || err != nil {
+		return err
+	}
+	i.nonce = j.Nonce
+	packet, err := g.slot.epoch.receive.cipher.Open(room, i.nonce[:],
+		run[j.Sealed:][:j.Size+wire.TagSize], run[j.Sealed-wire.HeaderSize:j.Sealed])
 	if err != nil {
-		i.counters.auth.Add(1)
-		r.failed.Add(1)
-		return nil, false
+		i.chain.Reject()
+		i.forged(g.slot)
+		return nil
 	}
-	fresh, signal := r.commit(&i.limits, h.Number, len(payload))
+	i.accept(t, g.of[k], packet, now)
+	return nil
+}
+
+// room returns where a packet of n bytes is to be opened. It writes what is in the way.
+func (i *inbound) room(n int) ([]byte, error) {
+	for {
+		if room := i.chain.Room(n); room != nil {
+			return room, nil
+		}
+		p := i.chain.Take()
+		if p == nil {
+			i.counters.malformed.Add(1) // longer than any packet
+			return nil, nil
+		}
+		if err := i.write(p); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// openMany opens n jobs, which were placed, by one call.
+func (i *inbound) openMany(t *table, run []byte, first, n int, now time.Duration) error {
+	g := &i.group
+	g.batch = aead.Batch{Plain: i.opened[:], Sealed: run, Heads: flat(&g.heads), Jobs: g.jobs[first : first+n]}
+	g.slot.epoch.receive.cipher.OpenBatch(&g.batch)
+	for k := first; k < first+n; k++ {
+		j := &g.jobs[k]
+		if !j.OK {
+			i.forged(g.slot)
+			continue
+		}
+		packet, err := i.replace(j, g.heads[k][:j.HeadSize])
+		if err != nil {
+			return err
+		}
+		if packet != nil {
+			i.accept(t, g.of[k], packet, now)
+		}
+	}
+	return nil
+}
+
+// replace puts a packet that was opened by openMany together. It writes what is in the way.
+func (i *inbound) replace(j *aead.Job, head []byte) ([]byte, error) {
+	for {
+		if packet := i.chain.Place(j.Plain, head, j.Size); packet != nil {
+			return packet, nil
+		}
+		p := i.chain.Take()
+		if p == nil {
+			i.counters.malformed.Add(1)
+			return nil, nil
+		}
+		if err := i.write(p); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// forged counts a datagram that did not open.
+func (i *inbound) forged(s *slot) {
+	i.counters.auth.Add(1)
+	s.epoch.receive.failed.Add(1)
+}
+
+// accept passes an authentic packet to the chain, if it was not received before and may
+// pass. The chain is waiting for it, or for its rejection.
+func (i *inbound) accept(t *table, h wire.Header, packet []byte, now time.Duration) {
+	s := i.group.slot
+	if !i.commit(s, h, len(packet), now) {
+		i.chain.Reject()
+		return
+	}
+	flagged := h.Flags&wire.FlagPartialChecksum != 0
+	switch {
+	case !wellFormed(i.mode, packet), flagged && !s.epoch.partial:
+		i.counters.malformed.Add(1)
+		i.chain.Reject()
+	case i.mode == pipe.ModeTUN && !t.sources.permit(packet):
+		i.counters.source.Add(1)
+		i.chain.Reject()
+	case i.chain.Add(flagged) == segment.Malformed:
+		i.counters.malformed.Add(1)
+	}
+}
+
+// commit lets an authentic datagram through the window once, and keeps account of it.
+func (i *inbound) commit(s *slot, h wire.Header, payload int, now time.Duration) bool {
+	fresh, signal := s.epoch.receive.commit(&i.limits, h.Number, payload)
 	if !fresh {
 		i.counters.replay.Add(1)
-		return nil, false
+		return false
 	}
 	if signal {
 		i.signal()
 	}
-	return payload, true
+	i.note(s, now)
+	return true
 }
 
 // note keeps account of an authentic datagram.
@@ -158,24 +370,16 @@ func (i *inbound) note(s *slot, now time.Duration) {
 	}
 }
 
-// deliver writes an inner packet to the device.
-func (i *inbound) deliver(t *table, packet []byte) error {
-	if !wellFormed(i.mode, packet) {
-		i.counters.malformed.Add(1)
-		return nil
+// openProbe opens a probe apart from all packets.
+func (i *inbound) openProbe(t *table, s *slot, h wire.Header, datagram []byte, now time.Duration) {
+	r := &s.epoch.receive
+	i.nonce = keys.Nonce(r.iv, s.generation, h.Number)
+	payload, err := r.cipher.Open(i.probed[:0], i.nonce[:], datagram[wire.HeaderSize:], datagram[:wire.HeaderSize])
+	if err != nil {
+		i.forged(s)
+		return
 	}
-	if i.mode == pipe.ModeTUN && !t.sources.permit(packet) {
-		i.counters.source.Add(1)
-		return nil
+	if i.commit(s, h, len(payload), now) {
+		i.probe(t, s, payload)
 	}
-	switch _, err := i.device.Write(packet); {
-	case errors.Is(err, tuntap.ErrGone):
-		return errDeviceGone
-	case err != nil:
-		i.counters.device.Add(1)
-	default:
-		i.counters.packets.Add(1)
-		i.counters.bytes.Add(uint64(len(packet)))
-	}
-	return nil
 }

@@ -32,10 +32,12 @@ var (
 // not send, or is dropped, or when its key ends.
 type keyring struct {
 	limits  *Limits
+	engine  aead.Engine
 	slots   []*slot // oldest first
 	sending *slot   // nil: none
 	floor   name    // of the newest slot that was ever sent with, even if it is gone
 	newest  keys.KeyID
+	dead    []*epoch // of which no slot is left, until control takes them
 }
 
 // install adds a new key at generation 0. It wipes the key bytes of m.
@@ -47,10 +49,10 @@ func (k *keyring) install(m *pipe.InstallKey, now time.Duration) (*slot, error) 
 	if err := k.room(m.ReceiveIndex, true); err != nil {
 		return nil, err
 	}
-	e := &epoch{number: m.Epoch, installed: now}
+	e := &epoch{number: m.Epoch, installed: now, partial: m.PartialCsum}
 	var errs [2]error
-	e.send.cipher, errs[0] = aead.New(m.AEAD, m.Send.Key)
-	e.receive.cipher, errs[1] = aead.New(m.AEAD, m.Receive.Key)
+	e.send.cipher, errs[0] = k.engine.New(m.AEAD, m.Send.Key)
+	e.receive.cipher, errs[1] = k.engine.New(m.AEAD, m.Receive.Key)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, fmt.Errorf("install key: %w", err)
 	}
@@ -169,9 +171,16 @@ func (k *keyring) sweep() {
 }
 
 func (k *keyring) remove(gone func(*slot) bool) {
+	before := slices.Clone(k.slots)
 	k.slots = slices.DeleteFunc(k.slots, gone)
 	if k.sending != nil && gone(k.sending) {
 		k.sending = nil
+	}
+	for _, s := range before {
+		lives := func(other *slot) bool { return other.epoch == s.epoch }
+		if !slices.ContainsFunc(k.slots, lives) && !slices.Contains(k.dead, s.epoch) {
+			k.dead = append(k.dead, s.epoch)
+		}
 	}
 }
 

@@ -461,7 +461,7 @@ func TestTheLoopsEndAKeyThoughControlsTimerIsLate(t *testing.T) {
 	if in.find(tb, 5, time.Minute+time.Second) != nil || len(sh.wake) != 1 {
 		t.Error("found after its end")
 	}
-	if out.seal(tb, time.Minute+time.Second, 1, 1) {
+	if out.seal(tb, time.Minute+time.Second) {
 		t.Error("sealed after its end")
 	}
 }

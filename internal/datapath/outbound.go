@@ -5,46 +5,77 @@ import (
 	"fmt"
 	"time"
 
+	"tund/internal/aead"
 	"tund/internal/keys"
 	"tund/internal/pipe"
+	"tund/internal/segment"
 	"tund/internal/tuntap"
+	"tund/internal/udp"
 	"tund/internal/wire"
 )
 
 // The way of a packet out:
 //
 //  1. wait until the device has one, or until the stop
-//  2. read what is there, each packet behind room for its header, until nothing is
-//     left or the batch is full; never wait for more
-//  3. take the sending key, reserve a packet number for each by one addition
-//  4. put the header in front, seal in place, the tag behind
-//  5. send all of them in one call
-//  6. count
+//  2. read what is there, packets and super-packets, until nothing is left or the batch is
+//     full; never wait for more
+//  3. find the segments of each: a job for each of them says from where to where it is to
+//     be sealed. Their headers stay aside, as they will lie over the payload before
+//  4. take the sending key, reserve a packet number for each job by one addition
+//  5. write all datagram headers, seal all jobs by one call
+//  6. send all datagrams by one call, equal sizes as one run
+//  7. count
+//
+// Nothing is copied in between: what is sealed lies where it was read.
 
 const (
 	maxDatagram = 65507 // over IPv4; the kernel refuses more
 	maxPayload  = maxDatagram - wire.Overhead
 
-	// A batch ends after the packet that reaches one of these.
+	// maxRead is the longest super-packet, a frame with two tags, behind its header.
+	maxRead = tuntap.HeaderSize + 14 + 8 + 1<<16
+
+	// A batch ends after the packet that reaches one of these. It is short, so that what
+	// comes next does not wait for it.
 	batchPackets = 64
-	batchBytes   = 64 << 10
+	batchBytes   = 32 << 10
+
+	// maxJobs is how many datagrams are sealed and sent at once. A super-packet that has
+	// more, or is longer when sealed than maxSealed leaves room for, takes several rounds.
+	maxJobs   = 2 * batchPackets
+	maxSealed = batchBytes + 5<<14
 )
 
 // outbound is the loop from the device to the socket. Its fields belong to its own
 // goroutine, but for counters and turn.
 type outbound struct {
 	*shared
-	mode   pipe.Mode
-	device Device
+	mode     pipe.Mode
+	device   Device
+	splitter segment.Splitter
 
-	// One datagram behind the other, with room for a whole one behind a batch that is
-	// all but full. Memory that no packet has reached yet costs nothing.
-	buffer    [batchBytes + maxDatagram]byte
-	datagrams [batchPackets][]byte
-	nonce     [12]byte
+	// Memory that no packet has reached yet costs nothing.
+	plain  [batchBytes + batchPackets*tuntap.HeaderSize + maxRead]byte // as read
+	sealed [maxSealed]byte                                             // as sent
+	heads  [maxJobs * aead.MaxHead]byte                                // headers of segments
+
+	// The round: the jobs that are not sent yet.
+	count, end, payload int // jobs, bytes of sealed, bytes of payload
+	head                int // bytes of heads
+	jobs                [maxJobs]aead.Job
+	flags               [maxJobs]wire.Flags
+	runs                []udp.Run // in runStore
+	runStore            [maxJobs]udp.Run
+	batch               aead.Batch
 
 	counters outboundCounters
 	turn     turn
+}
+
+func newOutbound(sh *shared, mode pipe.Mode, device Device) *outbound {
+	o := &outbound{shared: sh, mode: mode, device: device}
+	o.runs = o.runStore[:0]
+	return o
 }
 
 // run moves packets until the stop, or until the device or socket is lost.
@@ -58,7 +89,7 @@ func (o *outbound) run() error {
 			return deviceError("wait", err)
 		}
 		o.turn.begin()
-		err = o.batch()
+		err = o.work()
 		o.turn.end()
 		if err != nil {
 			return err
@@ -66,46 +97,154 @@ func (o *outbound) run() error {
 	}
 }
 
-// batch carries what the device has now.
-func (o *outbound) batch() error {
-	count, payload, err := o.read()
-	if err != nil || count == 0 {
-		return err
-	}
-	now := o.now()
-	if !o.seal(o.table.Load(), now, count, payload) {
-		o.counters.noKey.Add(uint64(count))
-		return nil
-	}
-	return o.send(now, o.datagrams[:count], payload)
-}
+// maxBatches bounds the batches after which the stop is looked at again.
+const maxBatches = 16
 
-// read fills the buffer with datagrams still without header and tag. It returns how
-// many there are and the sum of their payloads.
-func (o *outbound) read() (count, payload int, err error) {
-	end := 0
-	for tries := 0; tries < batchPackets && end < batchBytes; tries++ {
-		room := o.buffer[end+wire.HeaderSize:][:maxPayload]
-		n, err := o.device.Read(room)
-		switch {
-		case err == nil && wellFormed(o.mode, room[:n]):
-			o.datagrams[count] = o.buffer[end : end+n+wire.Overhead]
-			end += n + wire.Overhead
-			payload += n
-			count++
-		case errors.Is(err, tuntap.ErrWouldBlock):
-			return count, payload, nil
-		case err == nil, errors.Is(err, tuntap.ErrMalformed), errors.Is(err, tuntap.ErrTooLong):
-			o.counters.malformed.Add(1)
-		default:
-			return 0, 0, deviceError("read", err)
+// work carries what the device has now.
+func (o *outbound) work() error {
+	for range maxBatches {
+		more, err := o.carry()
+		if err != nil || !more {
+			return err
 		}
 	}
-	return count, payload, nil
+	return nil
 }
 
-// seal completes the first count datagrams. It is false if there is no key for them.
-func (o *outbound) seal(t *table, now time.Duration, count, payload int) bool {
+// carry reads and sends one batch. It says whether the device may have more.
+func (o *outbound) carry() (more bool, err error) {
+	t, now := o.table.Load(), o.now()
+	at := 0
+	for tries := 0; tries < batchPackets && at < batchBytes; tries++ {
+		n, err := o.device.Read(o.plain[at : at+maxRead])
+		switch {
+		case err == nil:
+			if err := o.take(t, now, at, n); err != nil {
+				return false, err
+			}
+			at += n
+		case errors.Is(err, tuntap.ErrWouldBlock):
+			return false, o.flush(t, now)
+		case errors.Is(err, tuntap.ErrMalformed), errors.Is(err, tuntap.ErrTooLong):
+			o.counters.malformed.Add(1)
+		default:
+			return false, deviceError("read", err)
+		}
+	}
+	return true, o.flush(t, now)
+}
+
+// take makes jobs of the packet of n bytes, header included, that was read to at.
+func (o *outbound) take(t *table, now time.Duration, at, n int) error {
+	packet := o.plain[at+tuntap.HeaderSize : at+n]
+	h, err := segment.ParseVirtioHeader(o.plain[at:][:tuntap.HeaderSize])
+	partial := t.send != nil && t.send.epoch.partial
+	if err != nil || !wellFormed(o.mode, packet) || o.splitter.Begin(segment.Mode(o.mode), h, packet, partial) != nil {
+		o.counters.malformed.Add(1)
+		return nil
+	}
+	if o.splitter.Completed() {
+		o.counters.checksums.Add(1)
+	}
+	at += tuntap.HeaderSize
+	if o.splitter.HeaderSize() > aead.MaxHead {
+		return o.takeSlowly(t, now, at, int(h.Size))
+	}
+	for {
+		headers, s, ok := o.splitter.NextAside(o.heads[o.head:o.head])
+		if !ok {
+			return nil
+		}
+		if !o.fits(len(s)) {
+			headers, err = o.makeRoom(t, now, headers)
+			if err != nil {
+				return err
+			}
+		}
+		o.add(at, len(s), len(headers))
+		at += int(h.Size)
+	}
+}
+
+// takeSlowly is for headers that a job cannot have: each segment is sealed before the
+// headers of the next are written over it.
+func (o *outbound) takeSlowly(t *table, now time.Duration, at, size int) error {
+	for {
+		if err := o.flush(t, now); err != nil {
+			return err
+		}
+		s, ok := o.splitter.Next()
+		if !ok {
+			return nil
+		}
+		o.add(at, len(s), 0)
+		at += size
+	}
+}
+
+// fits says whether there is room for one more job of so many bytes of payload.
+func (o *outbound) fits(payload int) bool {
+	return o.count < maxJobs && o.end+payload+wire.Overhead <= maxSealed
+}
+
+// makeRoom sends the round and moves the headers of the next job to the front.
+func (o *outbound) makeRoom(t *table, now time.Duration, headers []byte) ([]byte, error) {
+	if err := o.flush(t, now); err != nil {
+		return nil, err
+	}
+	return append(o.heads[:0], headers...), nil
+}
+
+// add makes a job of the segment of size bytes at plain[at:], whose headers are the next
+// bytes of heads.
+func (o *outbound) add(at, size, headers int) {
+	if size > maxPayload {
+		o.counters.malformed.Add(1)
+		return
+	}
+	j := &o.jobs[o.count]
+	*j = aead.Job{Plain: at, Sealed: o.end + wire.HeaderSize, Size: size, Head: o.head, HeadSize: headers}
+	o.flags[o.count] = 0
+	if o.splitter.Partial() {
+		o.flags[o.count] = wire.FlagPartialChecksum
+	}
+	o.join(size + wire.Overhead)
+	o.head += headers
+	o.payload += size
+	o.count++
+}
+
+// join adds a datagram of so many bytes at the end of sealed to the last run, if that has
+// the same size and has not ended by a shorter one.
+func (o *outbound) join(size int) {
+	start := o.end
+	o.end += size
+	if n := len(o.runs); n > 0 {
+		if r := &o.runs[n-1]; size <= r.Size && len(r.Bytes)%r.Size == 0 {
+			r.Bytes = o.sealed[start-len(r.Bytes) : o.end]
+			return
+		}
+	}
+	o.runs = append(o.runs, udp.Run{Bytes: o.sealed[start:o.end], Size: size})
+}
+
+// flush seals and sends the round, and begins a new one.
+func (o *outbound) flush(t *table, now time.Duration) error {
+	if o.count == 0 {
+		return nil
+	}
+	var err error
+	if o.seal(t, now) {
+		err = o.send(now)
+	} else {
+		o.counters.noKey.Add(uint64(o.count))
+	}
+	o.count, o.end, o.payload, o.head, o.runs = 0, 0, 0, 0, o.runStore[:0]
+	return err
+}
+
+// seal does the jobs of the round. It is false if there is no key for them.
+func (o *outbound) seal(t *table, now time.Duration) bool {
 	s := t.send
 	if s == nil {
 		return false
@@ -114,30 +253,28 @@ func (o *outbound) seal(t *table, now time.Duration, count, payload int) bool {
 		o.signal()
 		return false
 	}
-	numbers := s.epoch.send.reserve(&o.limits, count, payload)
+	numbers := s.epoch.send.reserve(&o.limits, o.count, o.payload)
 	if numbers.signal {
 		o.signal()
 	}
 	if !numbers.ok {
 		return false
 	}
-	for i, d := range o.datagrams[:count] {
-		o.sealOne(s, numbers.first+wire.PacketNumber(i), d)
+	for i := range o.jobs[:o.count] {
+		j := &o.jobs[i]
+		n := numbers.first + wire.PacketNumber(i)
+		at := j.Sealed - wire.HeaderSize
+		wire.Header{Type: wire.TypeData, Flags: o.flags[i], Index: s.sendIndex, Number: n}.Append(o.sealed[at:at])
+		j.Nonce = keys.Nonce(s.epoch.send.iv, s.generation, n)
 	}
+	o.batch = aead.Batch{Plain: o.plain[:], Sealed: o.sealed[:o.end], Heads: o.heads[:], Jobs: o.jobs[:o.count]}
+	s.epoch.send.cipher.SealBatch(&o.batch)
 	return true
 }
 
-// sealOne writes the header in front of the payload that lies in d, and seals.
-func (o *outbound) sealOne(s *slot, n wire.PacketNumber, d []byte) {
-	header := wire.Header{Type: wire.TypeData, Index: s.sendIndex, Number: n}.Append(d[:0])
-	o.nonce = keys.Nonce(s.epoch.send.iv, s.generation, n)
-	body := d[wire.HeaderSize : len(d)-wire.TagSize]
-	s.epoch.send.cipher.Seal(body[:0], o.nonce[:], body, header)
-}
-
 // send hands the datagrams to the kernel. The socket counts what was not taken.
-func (o *outbound) send(now time.Duration, datagrams [][]byte, payload int) error {
-	sent, err := o.socket.SendBatch(datagrams)
+func (o *outbound) send(now time.Duration) error {
+	sent, err := o.socket.SendRuns(o.runs)
 	if err != nil {
 		return fmt.Errorf("socket: %w", err)
 	}
@@ -145,7 +282,7 @@ func (o *outbound) send(now time.Duration, datagrams [][]byte, payload int) erro
 		o.lastSent.Store(int64(now))
 	}
 	o.counters.packets.Add(uint64(sent))
-	o.counters.bytes.Add(uint64(payload * sent / len(datagrams))) // nobody knows which were sent
+	o.counters.bytes.Add(uint64(o.payload * sent / o.count)) // nobody knows which were sent
 	return nil
 }
 

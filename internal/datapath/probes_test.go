@@ -203,7 +203,7 @@ func TestTooManySendProbesFailAtOnce(t *testing.T) {
 func requestsOf(p pair, count int) [][]byte {
 	var all [][]byte
 	p.b.install(p.a, 50, false)
-	k := &keyring{limits: &Limits{}}
+	k := &keyring{limits: &Limits{}, engine: p.a.path.control.keyring.engine}
 	*k.limits = ProtocolLimits()
 	s, err := k.install(&pipe.InstallKey{
 		KeyID: 50, Epoch: 50, AEAD: 1, Send: dataKey(byte(p.a.base>>16), 50), SendIndex: p.b.index(50, 0), ReceiveIndex: 1,

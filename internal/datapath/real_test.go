@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -118,6 +119,19 @@ func openSockets(t *testing.T) (ports [2]*udp.Port) {
 // runReal starts a datapath on real descriptors with one key; me is 0 or 1.
 func runReal(t *testing.T, me byte, mode pipe.Mode, device *tuntap.Port, socket *udp.Port) (*fakeParent, chan error) {
 	t.Helper()
+	parent, done := launch(t, mode, device, socket)
+	parent.tell(pipe.Configure{Mode: mode, KeyLifetime: time.Hour})
+	parent.tell(pipe.InstallKey{
+		KeyID: 1, Epoch: 1, AEAD: keys.AES256GCM, Send: dataKey(me, 1), Receive: dataKey(1-me, 1),
+		SendIndex: wire.Index(1 + me), ReceiveIndex: wire.Index(2 - me), Activate: true,
+	})
+	return parent, done
+}
+
+// launch starts a datapath on real descriptors, greeted but not configured. It ends when
+// its parent's pipe does.
+func launch(t *testing.T, mode pipe.Mode, device *tuntap.Port, socket *udp.Port) (*fakeParent, chan error) {
+	t.Helper()
 	parent, child := newPipes(t)
 	start := time.Now()
 	path, err := New(Options{
@@ -128,14 +142,9 @@ func runReal(t *testing.T, me byte, mode pipe.Mode, device *tuntap.Port, socket 
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- path.Run(t.Context()) }()
+	go func() { done <- path.Run(context.Background()) }()
 	go parent.listen()
 	parent.tell(pipe.Hello{Version: pipe.Version})
-	parent.tell(pipe.Configure{Mode: mode, KeyLifetime: time.Hour})
-	parent.tell(pipe.InstallKey{
-		KeyID: 1, Epoch: 1, AEAD: keys.AES256GCM, Send: dataKey(me, 1), Receive: dataKey(1-me, 1),
-		SendIndex: wire.Index(1 + me), ReceiveIndex: wire.Index(2 - me), Activate: true,
-	})
 	return parent, done
 }
 
@@ -156,7 +165,7 @@ func realTunnel(t *testing.T, mode pipe.Mode) {
 	defer func() { _ = first.Close() }()
 	enterNamespace(t)
 	b := openDevice(t, "b", "10.0.0.2/24", tuntap.Mode(mode))
-	echo(t)
+	echoAt(t, "10.0.0.2:7")
 	if err := unix.Setns(int(first.Fd()), unix.CLONE_NEWNET); err != nil {
 		t.Fatal(err)
 	}
@@ -191,13 +200,14 @@ func waitActive(t *testing.T, parent *fakeParent) {
 	t.Fatal("the key was never active")
 }
 
-// echo answers datagrams in the present namespace.
-func echo(t *testing.T) {
+// echoAt answers datagrams in the present namespace.
+func echoAt(t *testing.T, address string) {
 	t.Helper()
-	c, err := net.ListenPacket("udp", "10.0.0.2:7")
+	c, err := net.ListenPacket("udp4", address)
 	if err != nil {
 		t.Fatal(err)
 	}
+	_ = c.(*net.UDPConn).SetReadBuffer(1 << 20) // as far as the system allows
 	t.Cleanup(func() { _ = c.Close() })
 	go func() { // ends when c is closed
 		p := make([]byte, 1<<16)

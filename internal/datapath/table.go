@@ -1,10 +1,10 @@
 package datapath
 
 import (
-	"crypto/cipher"
 	"sync/atomic"
 	"time"
 
+	"tund/internal/aead"
 	"tund/internal/keys"
 	"tund/internal/pipe"
 	"tund/internal/replay"
@@ -16,6 +16,7 @@ import (
 type table struct {
 	lifetime time.Duration
 	sources  *sources
+	offloads pipe.Offloads
 	send     *slot   // nil: there is no key to send with
 	receive  []*slot // newest first, at most pipe.MaxSlots
 }
@@ -67,6 +68,7 @@ type slot struct {
 type epoch struct {
 	number    keys.Epoch // for logs
 	installed time.Duration
+	partial   bool // partial checksums may cross
 	send      sender
 	receive   receiver
 
@@ -77,7 +79,7 @@ type epoch struct {
 
 // sender is an epoch's send key. Any goroutine may use it.
 type sender struct {
-	cipher cipher.AEAD
+	cipher aead.Cipher
 	iv     [12]byte
 	next   atomic.Uint64 // the first packet number that is not reserved
 	bytes  atomic.Uint64 // of payload
@@ -107,7 +109,7 @@ func crossed(n uint64, step int, limit uint64) bool {
 
 // receiver is an epoch's receive key. Inbound owns it; control reads the atomics.
 type receiver struct {
-	cipher  cipher.AEAD
+	cipher  aead.Cipher
 	iv      [12]byte
 	window  replay.Window
 	missing uint64 // what this window has added to the total

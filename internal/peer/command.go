@@ -184,6 +184,7 @@ func (p *Peer) configureChild() <-chan struct{} {
 		AllowedIPs:  p.cfg.AllowedIPs,
 		Keepalive:   p.cfg.Keepalive,
 		KeyLifetime: p.cfg.KeyLifetime,
+		Offloads:    p.tunnel.Offloads(),
 	}
 	p.tunnel.Configure(c)
 	if p.send(c) != nil {

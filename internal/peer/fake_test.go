@@ -168,6 +168,8 @@ func (t *fakeTunnel) die() {
 	t.inForce = t.configured
 }
 
+func (t *fakeTunnel) Offloads() pipe.Offloads { return 0 }
+
 func (t *fakeTunnel) revive() {
 	t.pair.mu.Lock()
 	defer t.pair.mu.Unlock()

@@ -83,6 +83,9 @@ func (p *Peer) attach(ctx context.Context, conn *session.Conn, endpoint string) 
 	})
 }
 
+// featurePartialCsum says that packets with a partial checksum may come.
+const featurePartialCsum = "partial-csum"
+
 // hello is what this node says of itself to this peer.
 func (p *Peer) hello(conn *session.Conn) session.Hello {
 	remote := conn.Remote().Addr()
@@ -92,6 +95,7 @@ func (p *Peer) hello(conn *session.Conn) session.Hello {
 		MTU:      p.mtu(remote),
 		UDPPort:  p.localPort(remote),
 		AEADs:    p.o.Node.AEADs(),
+		Features: []string{featurePartialCsum},
 	}
 }
 
@@ -290,6 +294,7 @@ func (p *Peer) onInstallKey(l *link, b session.InstallKey) {
 	var message pipe.Message = pipe.InstallKey{
 		KeyID: b.KeyID, Epoch: b.Epoch, AEAD: b.AEAD, Send: b.Send, Receive: b.Receive,
 		SendIndex: b.SendIndex, ReceiveIndex: b.ReceiveIndex, Activate: b.Activate,
+		PartialCsum: slices.Contains(l.established.Hello.Features, featurePartialCsum),
 	}
 	p.enlist(order{id: id, activate: b.Activate, from: l.s, message: &message})
 }

@@ -69,7 +69,6 @@ func (p *Peer) status() ctl.PeerStatus {
 		Mode:      p.cfg.Mode,
 		ChildPID:  p.child.pid,
 		MTU:       p.view.mtu,
-		Engine:    engine,
 		Offload:   []string{},
 		Since:     p.view.since,
 		Restarts:  p.child.restarts,
@@ -95,6 +94,7 @@ func count(s *ctl.PeerStatus, c pipe.Stats) {
 		Unknown: c.Drops.Unknown, Queue: c.Drops.Queue, Source: c.Drops.Source,
 		Device: c.Drops.Device, Send: c.Drops.Send, NoKey: c.Drops.NoKey,
 	}
+	s.Engine, s.Offload = c.Engine, append([]string{}, c.Offloads.Names()...)
 	s.Lost = c.Missing
 	if sent := c.Received + c.Missing; sent > 0 {
 		loss := float64(c.Missing) / float64(sent)
@@ -105,6 +105,3 @@ func count(s *ctl.PeerStatus, c pipe.Stats) {
 		s.RTTms = &ms
 	}
 }
-
-// engine names the implementation of the AEADs in the child.
-const engine = "go"

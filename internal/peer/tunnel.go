@@ -22,6 +22,8 @@ import (
 type Tunnel interface {
 	// Configure is what the present child is told at its start, and every later one.
 	Configure(c pipe.Configure)
+	// Offloads are what the child may make use of.
+	Offloads() pipe.Offloads
 	// Send gives m to the child of that number; to no other.
 	Send(child uint64, m pipe.Message) error
 	// Apply changes addresses, routes, MTU and bridge to s, whole or not at all.
@@ -68,7 +70,7 @@ func NewOpener(net *netcfg.Manager, command func(name string) *exec.Cmd) Opener 
 		if err != nil {
 			return nil, err
 		}
-		device, err := tuntap.Open(tuntap.Options{Name: cfg.Interface, Mode: mode, Queue: cfg.Queue})
+		device, err := tuntap.Open(tuntap.Options{Name: cfg.Interface, Mode: mode, Queue: cfg.Queue, Offloads: tuntap.OffloadAll})
 		if err != nil {
 			return nil, err
 		}
@@ -126,6 +128,26 @@ func (t *tunnel) Configure(c pipe.Configure) {
 		defer close(t.ended)
 		_ = t.child.Run(ctx)
 	}()
+}
+
+// Offloads implements Tunnel.
+func (t *tunnel) Offloads() pipe.Offloads {
+	o := pipe.OffloadUDPGSO | pipe.OffloadUDPGRO
+	for _, pair := range []struct {
+		device tuntap.Offloads
+		child  pipe.Offloads
+	}{
+		{tuntap.OffloadChecksum, pipe.OffloadCsum},
+		{tuntap.OffloadTSO4, pipe.OffloadTSO4},
+		{tuntap.OffloadTSO6, pipe.OffloadTSO6},
+		{tuntap.OffloadUSO4, pipe.OffloadUSO4},
+		{tuntap.OffloadUSO6, pipe.OffloadUSO6},
+	} {
+		if t.device.Offloads()&pair.device != 0 {
+			o |= pair.child
+		}
+	}
+	return o
 }
 
 // Send implements Tunnel.

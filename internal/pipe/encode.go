@@ -26,6 +26,7 @@ func (m Configure) appendBody(dst []byte) []byte {
 	dst = append(dst, byte(m.Mode))
 	dst = appendDuration(dst, m.Keepalive)
 	dst = appendDuration(dst, m.KeyLifetime)
+	dst = big.AppendUint16(dst, uint16(m.Offloads))
 	dst = big.AppendUint32(dst, uint32(len(m.AllowedIPs)))
 	for _, p := range m.AllowedIPs {
 		dst = appendPrefix(dst, p)
@@ -41,7 +42,8 @@ func (m InstallKey) appendBody(dst []byte) []byte {
 	dst = append(dst, byte(m.AEAD))
 	dst = appendDataKey(dst, &m.Send)
 	dst = appendDataKey(dst, &m.Receive)
-	return appendSlot(dst, m.SendIndex, m.ReceiveIndex, m.Activate)
+	dst = appendSlot(dst, m.SendIndex, m.ReceiveIndex, m.Activate)
+	return appendBool(dst, m.PartialCsum)
 }
 
 func (m InstallIV) appendBody(dst []byte) []byte {
@@ -86,7 +88,12 @@ func (m Stats) appendBody(dst []byte) []byte {
 	dst = appendGeneration(dst, m.SendKey, m.SendGeneration)
 	dst = append(dst, m.ReceiveSlots)
 	dst = appendDuration(dst, m.LastReceived)
-	return appendDuration(dst, m.RTT)
+	dst = appendDuration(dst, m.RTT)
+	dst = appendText(dst, m.Engine)
+	dst = big.AppendUint16(dst, uint16(m.Offloads))
+	dst = big.AppendUint64(dst, m.Fallbacks.Sends)
+	dst = big.AppendUint64(dst, m.Fallbacks.Writes)
+	return big.AppendUint64(dst, m.Fallbacks.Checksums)
 }
 
 func (m SendProbe) appendBody(dst []byte) []byte { return big.AppendUint64(dst, m.ID) }

@@ -9,7 +9,7 @@ import (
 )
 
 // Version is the version of this catalogue. Increase when a message changes.
-const Version = 1
+const Version = 2
 
 // The descriptors that a child inherits, by position.
 const (
@@ -118,6 +118,7 @@ type Configure struct {
 	AllowedIPs  []netip.Prefix // permitted sources of inner packets; empty: any
 	Keepalive   time.Duration  // longest silence of the sender; 0: no keepalive
 	KeyLifetime time.Duration  // from a key's installation to its end
+	Offloads    Offloads       // of the device those in force; of the socket those to try
 }
 
 // Configured answers Configure: it is in force.
@@ -137,6 +138,7 @@ type InstallKey struct {
 	SendIndex    wire.Index // chosen by the peer
 	ReceiveIndex wire.Index // chosen by this node
 	Activate     bool
+	PartialCsum  bool // the peer takes, and sends, packets with a partial checksum
 }
 
 // Wipe zeroes the key bytes of this message.
@@ -222,6 +224,16 @@ type Stats struct {
 	ReceiveSlots   uint8         // receive keys and generations held
 	LastReceived   time.Duration // age of the last authentic packet; negative: never any
 	RTT            time.Duration // last measured; 0: unknown
+	Engine         string        // what seals and opens
+	Offloads       Offloads      // in force
+	Fallbacks      Fallbacks
+}
+
+// Fallbacks counts what was done the slow way.
+type Fallbacks struct {
+	Sends     uint64 // runs of datagrams that the kernel did not send as a whole
+	Writes    uint64 // super-packets that the device did not take as a whole
+	Checksums uint64 // packets and super-packets whose checksum was completed here
 }
 
 // Drops counts what was thrown away, by reason.
@@ -230,7 +242,7 @@ type Drops struct {
 	Replay    uint64 // inbound: a packet number seen before, or too old
 	Malformed uint64 // either way: not a datagram, packet or frame
 	Unknown   uint64 // inbound: an index of no key
-	Queue     uint64 // outbound: the socket's buffer was full
+	Queue     uint64 // outbound: the socket's buffer was full; inbound: it stood full for long
 	Source    uint64 // inbound: an inner source that is not allowed
 	Device    uint64 // inbound: refused by the device
 	Send      uint64 // outbound: refused by the socket

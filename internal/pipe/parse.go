@@ -82,7 +82,7 @@ func (r *reader) message(t Type) Message {
 }
 
 func (r *reader) configure() Configure {
-	m := Configure{Seq: r.uint64(), Mode: r.mode(), Keepalive: r.duration(), KeyLifetime: r.duration()}
+	m := Configure{Seq: r.uint64(), Mode: r.mode(), Keepalive: r.duration(), KeyLifetime: r.duration(), Offloads: r.offloads()}
 	for n := r.uint32(); n > 0 && !r.bad; n-- {
 		m.AllowedIPs = append(m.AllowedIPs, r.prefix())
 	}
@@ -93,7 +93,7 @@ func (r *reader) installKey() InstallKey {
 	return InstallKey{
 		KeyID: r.keyID(), Epoch: keys.Epoch(r.uint32()), AEAD: r.aead(),
 		Send: r.dataKey(), Receive: r.dataKey(),
-		SendIndex: r.index(), ReceiveIndex: r.index(), Activate: r.bool(),
+		SendIndex: r.index(), ReceiveIndex: r.index(), Activate: r.bool(), PartialCsum: r.bool(),
 	}
 }
 
@@ -116,6 +116,8 @@ func (r *reader) stats() Stats {
 		SendKey: keys.KeyID(r.uint64()), SendGeneration: r.generation(),
 		ReceiveSlots: r.byte(),
 		LastReceived: r.signedDuration(), RTT: r.duration(),
+		Engine: r.text(), Offloads: r.offloads(),
+		Fallbacks: Fallbacks{Sends: r.uint64(), Writes: r.uint64(), Checksums: r.uint64()},
 	}
 }
 
@@ -175,6 +177,12 @@ func (r *reader) mode() Mode {
 	m := Mode(r.byte())
 	r.require(m == ModeTUN || m == ModeTAP)
 	return m
+}
+
+func (r *reader) offloads() Offloads {
+	o := Offloads(r.uint16())
+	r.require(o <= offloadsKnown)
+	return o
 }
 
 func (r *reader) aead() keys.AEAD {

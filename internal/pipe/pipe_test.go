@@ -40,12 +40,13 @@ func catalogue() []Message {
 		Hello{Version: Version, PID: 4711},
 		Configure{
 			Seq: 1, Mode: ModeTAP, Keepalive: 25 * time.Second, KeyLifetime: time.Hour,
+			Offloads:   OffloadCsum | OffloadUDPGRO,
 			AllowedIPs: []netip.Prefix{netip.MustParsePrefix("10.1.2.0/24"), netip.MustParsePrefix("2001:db8::/32")},
 		},
 		Configured{Seq: 2},
 		InstallKey{
 			KeyID: 3, Epoch: 4, AEAD: keys.ChaCha20Poly1305, Send: dataKey(0x10), Receive: dataKey(0x80),
-			SendIndex: 0x010203, ReceiveIndex: 0xfffefd, Activate: true,
+			SendIndex: 0x010203, ReceiveIndex: 0xfffefd, Activate: true, PartialCsum: true,
 		},
 		InstallIV{KeyID: 5, Generation: 6, SendIndex: 7, ReceiveIndex: 8, Activate: true},
 		Installed{KeyID: 9, Generation: 10, Err: "no room"},
@@ -63,6 +64,7 @@ func catalogue() []Message {
 			},
 			Received: 36, Missing: 37, SendKey: 38, SendGeneration: 39, ReceiveSlots: 40,
 			LastReceived: -1, RTT: 41 * time.Millisecond,
+			Engine: "go", Offloads: offloadsKnown, Fallbacks: Fallbacks{Sends: 50, Writes: 51, Checksums: 52},
 		},
 		SendProbe{ID: 42},
 		ProbeResult{
@@ -402,4 +404,19 @@ func FuzzReceive(f *testing.F) {
 			t.Errorf("%x parsed as %#v, encoded as %x", p, m, b.Bytes())
 		}
 	})
+}
+
+func TestEveryOffloadHasItsName(t *testing.T) {
+	seen := map[string]bool{}
+	for bit := OffloadCsum; bit <= offloadsKnown; bit <<= 1 {
+		names := bit.Names()
+		if len(names) != 1 || seen[names[0]] {
+			t.Errorf("offload %#x is called %q", bit, names)
+			continue
+		}
+		seen[names[0]] = true
+	}
+	if names := Offloads(0).Names(); len(names) != 0 {
+		t.Errorf("no offload is called %q", names)
+	}
 }

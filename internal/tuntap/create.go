@@ -1,6 +1,7 @@
 package tuntap
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -19,11 +20,22 @@ func create(o Options) error {
 	if err := createByWater(o); err != nil {
 		return explainCreate(err)
 	}
+	if err := prepare(o); err != nil {
+		return errors.Join(err, remove(o.Name))
+	}
+	return nil
+}
+
+// prepare sets what must be set before the device runs.
+func prepare(o Options) error {
+	if err := setSuperPacket(o.Name, cmp.Or(o.SuperPacket, DefaultSuperPacket)); err != nil {
+		return fmt.Errorf("bound super-packets: %w", err)
+	}
 	if o.Queue == 0 {
 		return nil
 	}
 	if err := setQueue(o.Name, o.Queue); err != nil {
-		return errors.Join(fmt.Errorf("set queue length: %w", err), remove(o.Name))
+		return fmt.Errorf("set queue length: %w", err)
 	}
 	return nil
 }

@@ -33,6 +33,9 @@ type Options struct {
 	Name  string // of the interface, 1 to 15 bytes
 	Mode  Mode
 	Queue int // packets that may wait for the reader; used only if the device is made; 0: the kernel's default
+
+	Offloads    Offloads // that are wanted; as many of them as the kernel has come into force
+	SuperPacket int      // bytes of the largest; used only if the device is made; 0: DefaultSuperPacket
 }
 
 // Device is the parent's hold on a device. As long as it, or a duplicate of its
@@ -44,6 +47,7 @@ type Device struct {
 	index    int
 	created  bool
 	offloads Offloads
+	reason   string // why offloads are missing
 }
 
 // Open makes the device, or attaches to it if an administrator has made it before.
@@ -154,23 +158,24 @@ func attach(o Options, created bool) (*Device, error) {
 		return nil, explainOpen(err)
 	}
 	d := &Device{file: os.NewFile(uintptr(fd), clonePath), name: o.Name, mode: o.Mode, created: created}
-	if err := d.configure(fd); err != nil {
+	if err := d.configure(fd, o.Offloads); err != nil {
 		return nil, errors.Join(err, d.file.Close())
 	}
 	return d, nil
 }
 
-func (d *Device) configure(fd int) error {
+func (d *Device) configure(fd int, wanted Offloads) error {
 	if err := setInterface(fd, d.name, d.mode.flag()|unix.IFF_NO_PI|unix.IFF_VNET_HDR); err != nil {
 		return explainAttach(err)
 	}
-	if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, headerSize); err != nil {
+	if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, HeaderSize); err != nil {
 		return fmt.Errorf("set header size: %w", err)
 	}
 	var err error
-	if d.offloads, err = setOffloads(fd, OffloadNone); err != nil {
+	if d.offloads, err = setOffloads(fd, preferences(wanted)...); err != nil {
 		return fmt.Errorf("set offloads: %w", err)
 	}
+	d.reason = shortfall(wanted, d.offloads)
 	link, err := netlink.LinkByName(d.name)
 	if err != nil {
 		return fmt.Errorf("look up the interface: %w", err)
@@ -204,6 +209,9 @@ func (d *Device) Created() bool { return d.created }
 
 // Offloads returns the offloads in force.
 func (d *Device) Offloads() Offloads { return d.offloads }
+
+// OffloadReason says why some offloads are not in force; it is empty if all are.
+func (d *Device) OffloadReason() string { return d.reason }
 
 // SetCarrier tells the kernel whether something answers at the far end. Without
 // carrier the addresses stay and the routes are marked linkdown.

@@ -8,12 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// headerSize is the length of struct virtio_net_hdr, as TUNSETVNETHDRSZ sets it:
-//
-//	0      flags        NEEDS_CSUM and others
-//	1      gso_type     0: a single packet
-//	2-9    hdr_len, gso_size, csum_start, csum_offset
-const headerSize = 10
+// HeaderSize is the length of the virtio-net header (struct virtio_net_hdr) in front of
+// every packet, as TUNSETVNETHDRSZ sets it. Package segment knows what is in it.
+const HeaderSize = 10
 
 // The conditions that the packet loops tell apart. Those that speak of a dropped
 // packet concern that packet alone.
@@ -21,7 +18,7 @@ var (
 	ErrWouldBlock = errors.New("no packet waits")
 	ErrDown       = errors.New("packet dropped: the interface is down")
 	ErrRefused    = errors.New("packet dropped: the kernel refuses its form")
-	ErrMalformed  = errors.New("packet dropped: it needs an offload that is off")
+	ErrMalformed  = errors.New("packet dropped: it has no whole header")
 	ErrTooLong    = errors.New("packet dropped: it is longer than the buffer")
 	ErrGone       = errors.New("the interface was removed")
 	ErrStopped    = errors.New("stopped")
@@ -38,17 +35,13 @@ type Port struct {
 	in      transfer
 	noFlag  bool // the kernel does not know RWF_NOWAIT for devices: poll first
 	noFlagP [1]unix.PollFd
-
-	_   [64]byte // the writer's cache line
-	out transfer
 }
 
-// transfer is one vectored call: header, packet, and a spare byte that shows when
-// a packet did not fit. It is a field because a local would escape to the heap.
+// transfer is the vector of a read: the buffer, and a spare byte that shows when a
+// packet did not fit. It is a field because a local would escape to the heap.
 type transfer struct {
-	header [headerSize]byte
-	spare  [1]byte
-	iov    [3]unix.Iovec
+	spare [1]byte
+	iov   [2]unix.Iovec
 }
 
 // FromFD wraps a descriptor that comes from [Device.File], possibly through an exec,
@@ -59,8 +52,8 @@ func FromFD(fd int, mode Mode) (*Port, error) {
 		return nil, fmt.Errorf("device descriptor %d: %w", fd, err)
 	}
 	p := &Port{fd: fd, mode: mode}
-	p.in.init()
-	p.out.init()
+	p.in.iov[1].Base = &p.in.spare[0]
+	p.in.iov[1].SetLen(1)
 	return p, nil
 }
 
@@ -79,36 +72,27 @@ func checkFD(fd int, mode Mode) error {
 	return nil
 }
 
-func (t *transfer) init() {
-	t.iov[0].Base = &t.header[0]
-	t.iov[0].SetLen(headerSize)
-	t.iov[2].Base = &t.spare[0]
-	t.iov[2].SetLen(1)
-}
-
 // FD returns the descriptor.
 func (p *Port) FD() int { return p.fd }
 
 // Mode returns what the device carries.
 func (p *Port) Mode() Mode { return p.mode }
 
-// Read puts the next packet or frame into b and returns its length. It never blocks:
-// ErrWouldBlock says that none waits. After ErrMalformed or ErrTooLong the caller
-// reads on; ErrGone is final. The Port refers to b until the next Read.
+// Read copies the next packet or frame, behind its header of HeaderSize bytes, into b
+// and returns the length of both. It never blocks: ErrWouldBlock says that none waits.
+// After ErrMalformed or ErrTooLong the caller reads on; ErrGone is final. The Port
+// refers to b until the next Read.
 func (p *Port) Read(b []byte) (int, error) {
-	if len(b) == 0 {
+	if len(b) <= HeaderSize {
 		return 0, ErrTooLong
 	}
-	t := &p.in
-	t.iov[1].Base = &b[0]
-	t.iov[1].SetLen(len(b))
+	p.in.iov[0].Base = &b[0]
+	p.in.iov[0].SetLen(len(b))
 	n, errno := p.readv()
-	if errno != 0 {
-		return 0, readError(errno)
-	}
-	n -= headerSize
 	switch {
-	case n < 0, t.header[0]&unix.VIRTIO_NET_HDR_F_NEEDS_CSUM != 0, t.header[1] != unix.VIRTIO_NET_HDR_GSO_NONE:
+	case errno != 0:
+		return 0, readError(errno)
+	case n <= HeaderSize:
 		return 0, ErrMalformed
 	case n > len(b):
 		return 0, ErrTooLong
@@ -134,7 +118,7 @@ func (p *Port) readvOnce() (int, unix.Errno) {
 	iov := uintptr(unsafe.Pointer(&p.in.iov[0]))
 	const current = ^uintptr(0) // offset -1: a stream has none
 	if !p.noFlag {
-		n, _, errno := unix.Syscall6(unix.SYS_PREADV2, uintptr(p.fd), iov, 3, current, current, unix.RWF_NOWAIT)
+		n, _, errno := unix.Syscall6(unix.SYS_PREADV2, uintptr(p.fd), iov, 2, current, current, unix.RWF_NOWAIT)
 		return int(n), errno
 	}
 	p.noFlagP[0] = unix.PollFd{Fd: int32(p.fd), Events: unix.POLLIN}
@@ -147,7 +131,7 @@ func (p *Port) readvOnce() (int, unix.Errno) {
 	case p.noFlagP[0].Revents&unix.POLLIN == 0:
 		return 0, unix.EBADFD
 	}
-	n, _, errno := unix.Syscall(unix.SYS_READV, uintptr(p.fd), iov, 3)
+	n, _, errno := unix.Syscall(unix.SYS_READV, uintptr(p.fd), iov, 2)
 	return int(n), errno
 }
 
@@ -162,17 +146,15 @@ func readError(errno unix.Errno) error {
 	}
 }
 
-// Write hands one packet or frame to the kernel. Apart from ErrGone, an error
-// concerns this packet, which is lost. The Port refers to b until the next Write.
+// Write hands the kernel one packet or frame, single or super, that lies in b behind its
+// header of HeaderSize bytes. Apart from ErrGone, an error concerns this packet, which is
+// lost; after ErrRefused, the parts of a super-packet may be written singly.
 func (p *Port) Write(b []byte) (int, error) {
-	if len(b) == 0 {
+	if len(b) <= HeaderSize {
 		return 0, ErrRefused
 	}
-	t := &p.out
-	t.iov[1].Base = &b[0]
-	t.iov[1].SetLen(len(b))
 	for {
-		_, _, errno := unix.Syscall(unix.SYS_WRITEV, uintptr(p.fd), uintptr(unsafe.Pointer(&t.iov[0])), 2)
+		_, _, errno := unix.Syscall(unix.SYS_WRITE, uintptr(p.fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
 		if errno == 0 {
 			return len(b), nil
 		}

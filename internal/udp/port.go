@@ -16,15 +16,6 @@ var (
 	ErrStopped = errors.New("udp: stopped")
 )
 
-// maxBatch is how many datagrams one system call takes; larger batches take several.
-const maxBatch = 128
-
-// mmsghdr is struct mmsghdr of sendmmsg(2).
-type mmsghdr struct {
-	hdr unix.Msghdr
-	len uint32
-}
-
 // Counters says what a Port did not send or could not receive. Each datagram that
 // was not sent is in one of the first five.
 type Counters struct {
@@ -33,23 +24,24 @@ type Counters struct {
 	Denied       uint64 // refused by a packet filter or a policy (EPERM, EACCES)
 	Unreachable  uint64 // no route, no local address, or an ICMP error twice in a row
 	NotConnected uint64 // the parent has not connected the socket yet
-	Truncated    uint64 // received datagrams that did not fit the buffer
+	Truncated    uint64 // received datagrams, or runs of them, that did not fit the buffer
 	ICMP         uint64 // ICMP errors that were read and passed over
+	Singly       uint64 // runs that the kernel refused as a whole and that were then sent one by one
 }
 
 // A Port is a child's end of a Socket. It has neither bind nor connect, and does not
 // own its descriptor.
 //
-// Recv and Wait belong to one goroutine, SendBatch to one; Send and Counters are safe
-// for concurrent use. None of them allocates.
+// Recv and Wait belong to one goroutine, SendRuns to one; the others are safe for
+// concurrent use. None of them allocates.
 type Port struct {
-	fd      int
-	headers [maxBatch]mmsghdr
-	vectors [maxBatch]unix.Iovec
-	poll    [2]unix.PollFd
+	fd   int
+	poll [2]unix.PollFd
+	in   receiver
+	out  sender
 
 	tooBig, noBuffer, denied, unreachable atomic.Uint64
-	notConnected, truncated, icmp         atomic.Uint64
+	notConnected, truncated, icmp, singly atomic.Uint64
 }
 
 // FromFD makes a Port of an inherited datagram socket.
@@ -62,10 +54,9 @@ func FromFD(fd int) (*Port, error) {
 		return nil, fmt.Errorf("udp descriptor %d: not a datagram socket", fd)
 	}
 	p := &Port{fd: fd}
-	for i := range p.headers {
-		p.headers[i].hdr.Iov = &p.vectors[i]
-		p.headers[i].hdr.SetIovlen(1)
-	}
+	p.in.init()
+	p.out.runs.init()
+	p.out.single.init()
 	return p, nil
 }
 
@@ -109,84 +100,8 @@ func (p *Port) ready(revents int16) (bool, error) {
 	return revents&unix.POLLIN != 0, nil
 }
 
-// Recv copies one datagram into b and returns its length. It never blocks: if there is
-// none, it returns ErrWouldBlock. A datagram that is larger than b is dropped and counted,
-// an ICMP error counted and passed over. Any other error means that the socket is lost.
-func (p *Port) Recv(b []byte) (int, error) {
-	for {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(p.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))),
-			uintptr(len(b)), unix.MSG_DONTWAIT|unix.MSG_TRUNC, 0, 0)
-		switch {
-		case errno == 0 && int(n) <= len(b):
-			return int(n), nil
-		case errno == 0:
-			p.truncated.Add(1)
-		case errno == unix.EAGAIN, errno == unix.ENOMEM, errno == unix.ENOBUFS:
-			return 0, ErrWouldBlock
-		case errno == unix.EINTR:
-		case pending(errno):
-			p.icmp.Add(1)
-		default:
-			return 0, fmt.Errorf("receive: %w", errno)
-		}
-	}
-}
-
-// SendBatch sends datagrams in order and returns how many the kernel took. What it
-// refuses, for a reason that concerns this datagram or this moment, is counted and
-// left out. The error is not nil only when the socket is lost. It may block while the
-// socket's buffer is full.
-func (p *Port) SendBatch(datagrams [][]byte) (int, error) {
-	sent := 0
-	for len(datagrams) > 0 {
-		batch := datagrams[:min(len(datagrams), maxBatch)]
-		datagrams = datagrams[len(batch):]
-		n, err := p.sendBatch(batch)
-		sent += n
-		if err != nil {
-			return sent, err
-		}
-	}
-	return sent, nil
-}
-
-func (p *Port) sendBatch(batch [][]byte) (int, error) {
-	for i, d := range batch {
-		p.vectors[i].Base = unsafe.SliceData(d)
-		p.vectors[i].SetLen(len(d))
-	}
-	sent, retried := 0, false
-	for i := 0; i < len(batch); {
-		n, errno := p.sendmmsg(i, len(batch))
-		if errno == 0 {
-			sent += n
-			i += n
-			retried = false
-			continue
-		}
-		if p.again(errno, retried) {
-			retried = errno != unix.EINTR || retried
-			continue
-		}
-		if !p.refused(errno) {
-			return sent, fmt.Errorf("send: %w", errno)
-		}
-		i++
-		retried = false
-	}
-	return sent, nil
-}
-
-// sendmmsg sends the prepared headers from i to end. It returns an error only if not
-// even the first could be sent.
-func (p *Port) sendmmsg(i, end int) (int, unix.Errno) {
-	n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(p.fd), uintptr(unsafe.Pointer(&p.headers[i])),
-		uintptr(end-i), 0, 0, 0)
-	return int(n), errno
-}
-
 // Send sends one datagram without blocking. It reports whether the kernel took it; what
-// it refuses is counted as in SendBatch.
+// it refuses is counted as in SendRuns.
 func (p *Port) Send(datagram []byte) (bool, error) {
 	retried := false
 	for {
@@ -197,7 +112,7 @@ func (p *Port) Send(datagram []byte) (bool, error) {
 			return true, nil
 		case p.again(errno, retried):
 			retried = errno != unix.EINTR || retried
-		case p.refused(errno):
+		case p.refused(errno, 1):
 			return false, nil
 		default:
 			return false, fmt.Errorf("send: %w", errno)
@@ -218,25 +133,25 @@ func (p *Port) again(errno unix.Errno, retried bool) bool {
 	return true
 }
 
-// refused counts a datagram that was not sent. It is false for an error that is not
-// about the datagram.
-func (p *Port) refused(errno unix.Errno) bool {
+// refused counts datagrams that were not sent. It is false for an error that is not
+// about them.
+func (p *Port) refused(errno unix.Errno, count int) bool {
 	switch errno {
 	case unix.EMSGSIZE:
-		p.tooBig.Add(1)
+		p.tooBig.Add(uint64(count))
 	case unix.ENOBUFS, unix.EAGAIN, unix.ENOMEM:
-		p.noBuffer.Add(1)
+		p.noBuffer.Add(uint64(count))
 	case unix.EPERM, unix.EACCES:
-		p.denied.Add(1)
+		p.denied.Add(uint64(count))
 	case unix.EDESTADDRREQ, unix.ENOTCONN:
-		p.notConnected.Add(1)
+		p.notConnected.Add(uint64(count))
 	case unix.EINVAL, unix.EADDRNOTAVAIL, unix.ENETDOWN, unix.ENODEV:
-		p.unreachable.Add(1) // the source address or its interface is gone
+		p.unreachable.Add(uint64(count)) // the source address or its interface is gone
 	default:
 		if !pending(errno) {
 			return false
 		}
-		p.unreachable.Add(1)
+		p.unreachable.Add(uint64(count))
 	}
 	return true
 }
@@ -263,5 +178,6 @@ func (p *Port) Counters() Counters {
 		NotConnected: p.notConnected.Load(),
 		Truncated:    p.truncated.Load(),
 		ICMP:         p.icmp.Load(),
+		Singly:       p.singly.Load(),
 	}
 }

@@ -35,7 +35,7 @@ func TestPortSendsBatchesLargerThanOneSystemCallTakes(t *testing.T) {
 	for i := range 150 {
 		batch = append(batch, bytes.Repeat([]byte{byte(i)}, i+1))
 	}
-	n, err := p.SendBatch(batch)
+	n, err := p.SendRuns(runs(batch...))
 	if n != len(batch) || err != nil {
 		t.Fatalf("sent %d of %d, %v", n, len(batch), err)
 	}
@@ -49,14 +49,14 @@ func TestPortDropsDatagramThatDoesNotFit(t *testing.T) {
 	write(make([]byte, 101))
 	write([]byte("fits"))
 	b := make([]byte, 100)
-	n, err := p.Recv(b)
+	n, _, err := p.Recv(b)
 	if err != nil || string(b[:n]) != "fits" {
 		t.Errorf("received %q, %v", b[:n], err)
 	}
 	if got := p.Counters().Truncated; got != 1 {
 		t.Errorf("counted %d truncated", got)
 	}
-	if _, err := p.Recv(b); !errors.Is(err, udp.ErrWouldBlock) {
+	if _, _, err := p.Recv(b); !errors.Is(err, udp.ErrWouldBlock) {
 		t.Errorf("got %v from an empty socket", err)
 	}
 }
@@ -75,7 +75,7 @@ func TestPortSendsAgainWhatAnICMPErrorKeptBack(t *testing.T) {
 		t.Run(host, func(t *testing.T) {
 			p := refusedPort(t, host)
 			for i := range 10 {
-				if n, err := p.SendBatch([][]byte{{1}}); n != 1 || err != nil {
+				if n, err := p.SendRuns(runs([]byte{1})); n != 1 || err != nil {
 					t.Fatalf("send %d: sent %d, %v, %+v", i, n, err, p.Counters())
 				}
 			}
@@ -84,7 +84,7 @@ func TestPortSendsAgainWhatAnICMPErrorKeptBack(t *testing.T) {
 					t.Fatalf("single send %d: %t, %v, %+v", i, ok, err, p.Counters())
 				}
 			}
-			n, err := p.SendBatch([][]byte{{1}, {2}, {3}, {4}})
+			n, err := p.SendRuns(runs([]byte{1}, []byte{2}, []byte{3}, []byte{4}))
 			if sum := uint64(n) + p.Counters().Unreachable; sum != 4 || err != nil {
 				t.Errorf("sent %d, %v, %+v: does not add up", n, err, p.Counters())
 			}
@@ -98,7 +98,7 @@ func TestPortSendsAgainWhatAnICMPErrorKeptBack(t *testing.T) {
 func TestPortPassesOverICMPErrorsWhenReceiving(t *testing.T) {
 	p := refusedPort(t, "127.0.0.1")
 	send(t, p, []byte{1})
-	if _, err := p.Recv(make([]byte, 10)); !errors.Is(err, udp.ErrWouldBlock) {
+	if _, _, err := p.Recv(make([]byte, 10)); !errors.Is(err, udp.ErrWouldBlock) {
 		t.Errorf("got %v", err)
 	}
 	if got := p.Counters().ICMP; got != 1 {
@@ -113,7 +113,7 @@ func TestPortCountsWhatHasNoRoute(t *testing.T) {
 	s, p := newSocket(t)
 	connect(t, s, netip.MustParseAddrPort("[::]:7900"), peerAddr)
 	deleteAddress(t, "left0", "10.1.0.1/24")
-	n, err := p.SendBatch([][]byte{{1}, {2}, {3}})
+	n, err := p.SendRuns(runs([]byte{1}, []byte{2}, []byte{3}))
 	if n != 0 || err != nil || p.Counters().Unreachable != 3 {
 		t.Errorf("sent %d, %v, %+v", n, err, p.Counters())
 	}
@@ -125,11 +125,11 @@ func TestPortReportsALostSocket(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.Recv(make([]byte, 10)); err == nil || errors.Is(err, udp.ErrWouldBlock) {
+	if _, _, err := p.Recv(make([]byte, 10)); err == nil || errors.Is(err, udp.ErrWouldBlock) {
 		t.Errorf("Recv: %v", err)
 	}
-	if _, err := p.SendBatch([][]byte{{1}}); err == nil {
-		t.Error("SendBatch: no error")
+	if _, err := p.SendRuns(runs([]byte{1})); err == nil {
+		t.Error("SendRuns: no error")
 	}
 	if err := p.Wait(-1); err == nil {
 		t.Error("Wait: no error")
@@ -221,14 +221,15 @@ func TestWaitDoesNotSpinOnAPendingError(t *testing.T) {
 func TestPacketPathDoesNotAllocate(t *testing.T) {
 	_, p, write, _ := loopback(t, "127.0.0.1")
 	batch := [][]byte{make([]byte, 100), make([]byte, 1400), make([]byte, 28)}
+	all := runs(batch...)
 	b := make([]byte, 2048)
 	payload := make([]byte, 100)
 	paths := map[string]func(){
-		"SendBatch": func() { _, _ = p.SendBatch(batch) },
-		"Send":      func() { _, _ = p.Send(payload) },
-		"Wait":      func() { write(payload); _ = p.Wait(-1); _, _ = p.Recv(b) },
-		"Recv":      func() { _, _ = p.Recv(b) },
-		"Counters":  func() { _ = p.Counters() },
+		"SendRuns": func() { _, _ = p.SendRuns(all) },
+		"Send":     func() { _, _ = p.Send(payload) },
+		"Wait":     func() { write(payload); _ = p.Wait(-1); _, _, _ = p.Recv(b) },
+		"Recv":     func() { _, _, _ = p.Recv(b) },
+		"Counters": func() { _ = p.Counters() },
 	}
 	for name, path := range paths {
 		if n := testing.AllocsPerRun(100, path); n != 0 {
@@ -243,7 +244,7 @@ func TestReceiveNeverBlocksOnABlockingDescriptor(t *testing.T) {
 	if err != nil || flags&unix.O_NONBLOCK != 0 {
 		t.Fatalf("flags %#x, %v: the descriptor must be blocking", flags, err)
 	}
-	if _, err := p.Recv(make([]byte, 1)); !errors.Is(err, udp.ErrWouldBlock) {
+	if _, _, err := p.Recv(make([]byte, 1)); !errors.Is(err, udp.ErrWouldBlock) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -59,7 +59,7 @@ func (s *Socket) discovery(fd int, fragment bool) error {
 //
 // False, as at birth: don't-fragment is set and learnt path MTUs are not
 // believed (PROBE), so that a datagram larger than the outgoing interface's MTU gives
-// EMSGSIZE, which [Port.SendBatch] counts, and a forged ICMP message changes nothing.
+// EMSGSIZE, which [Port.SendRuns] counts, and a forged ICMP message changes nothing.
 //
 // True: for a peer whose configured MTU is a number too large for the wire.
 // don't-fragment is clear (DONT): the kernel cuts a datagram into IP fragments that fit

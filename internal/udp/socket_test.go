@@ -42,7 +42,7 @@ func connect(t *testing.T, s *udp.Socket, local, remote netip.AddrPort) {
 // send sends one datagram that the kernel has to take.
 func send(t *testing.T, p *udp.Port, datagram []byte) {
 	t.Helper()
-	n, err := p.SendBatch([][]byte{datagram})
+	n, err := p.SendRuns(runs(datagram))
 	if err != nil || n != 1 {
 		t.Fatalf("sent %d of 1, %v; %+v", n, err, p.Counters())
 	}
@@ -70,7 +70,7 @@ func receive(t *testing.T, p *udp.Port) []byte {
 	t.Helper()
 	b := make([]byte, 1<<16)
 	for end := time.Now().Add(deadline); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		n, err := p.Recv(b)
+		n, _, err := p.Recv(b)
 		if err == nil {
 			return b[:n]
 		}
@@ -150,7 +150,7 @@ func TestChildReceivesNothingFromStrangersDuringConnects(t *testing.T) {
 				connect(t, s, door.Addr(), remote)
 				time.Sleep(time.Millisecond)
 				for {
-					if _, err := p.Recv(b); err != nil {
+					if _, _, err := p.Recv(b); err != nil {
 						break
 					}
 					stolen++
@@ -261,10 +261,10 @@ func TestDisconnectedSocketDropsEverything(t *testing.T) {
 	if _, err := peer.WriteToUDPAddrPort([]byte("x"), target); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := p.Recv(make([]byte, 10)); !errors.Is(err, udp.ErrWouldBlock) {
+	if n, _, err := p.Recv(make([]byte, 10)); !errors.Is(err, udp.ErrWouldBlock) {
 		t.Errorf("received %d bytes, %v", n, err)
 	}
-	if n, err := p.SendBatch([][]byte{{1}, {2}}); n != 0 || err != nil || p.Counters().NotConnected != 2 {
+	if n, err := p.SendRuns(runs([]byte{1}, []byte{2})); n != 0 || err != nil || p.Counters().NotConnected != 2 {
 		t.Errorf("sent %d, %v, %+v", n, err, p.Counters())
 	}
 }
@@ -303,7 +303,7 @@ func TestLargeDatagramIsRefusedUnlessFragmentingIsAllowed(t *testing.T) {
 				t.Errorf("PathMTU is %d, %v", mtu, err)
 			}
 			large := bytes.Repeat([]byte{7}, 6028)
-			n, err := p.SendBatch([][]byte{large, []byte("small"), large})
+			n, err := p.SendRuns(runs(large, []byte("small"), large))
 			if n != 1 || err != nil || p.Counters().TooBig != 2 {
 				t.Errorf("sent %d, %v, %+v; want the small one only", n, err, p.Counters())
 			}
@@ -316,7 +316,7 @@ func TestLargeDatagramIsRefusedUnlessFragmentingIsAllowed(t *testing.T) {
 			if err := s.SetFragment(false); err != nil {
 				t.Fatal(err)
 			}
-			if n, err := p.SendBatch([][]byte{large}); n != 0 || err != nil {
+			if n, err := p.SendRuns(runs(large)); n != 0 || err != nil {
 				t.Errorf("sent %d, %v after fragmenting was turned off", n, err)
 			}
 		})

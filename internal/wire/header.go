@@ -62,9 +62,22 @@ func (t Type) String() string {
 	}
 }
 
-// Flags are the low four bits of the first byte. Version 1 defines none: every bit
-// is reserved and must be zero.
+// Flags are the low four bits of the first byte. All but those named here are reserved
+// and must be zero.
 type Flags uint8
+
+// FlagPartialChecksum, in a DATA datagram, says that the transport checksum of the packet
+// is partial: it is the sum of the pseudo-header alone. Only peers that have agreed on
+// it use it.
+const FlagPartialChecksum Flags = 1
+
+// reserved returns the flags that a datagram of this type must not have.
+func (t Type) reserved() Flags {
+	if t == TypeData {
+		return 15 &^ FlagPartialChecksum
+	}
+	return 15
+}
 
 // Index is the 24-bit locator that the receiver chose for one of its receive keys.
 // Zero is not an index. It is no secret and proves nothing.
@@ -86,11 +99,11 @@ type Header struct {
 }
 
 // Append appends the twelve bytes of h to dst and returns the longer slice. The
-// fields must be valid: a type below 16, no flags, an index from 1 to [MaxIndex].
+// fields must be valid: a type below 16, flags of that type, an index from 1 to [MaxIndex].
 // It panics otherwise, since such a header can come only from a mistake in this
 // program.
 func (h Header) Append(dst []byte) []byte {
-	if h.Type > 15 || h.Flags > 15 || h.Index > MaxIndex {
+	if h.Type > 15 || h.Flags&h.Type.reserved() != 0 || h.Index > MaxIndex {
 		panic("wire: internal error: header field out of range")
 	}
 	first := uint32(h.Type)<<28 | uint32(h.Flags)<<24 | uint32(h.Index)
@@ -115,7 +128,7 @@ func ParseHeader(datagram []byte) (Header, error) {
 	switch {
 	case h.Type != TypeData && h.Type != TypeProbe:
 		return Header{}, ErrType
-	case h.Flags != 0:
+	case h.Flags&h.Type.reserved() != 0:
 		return Header{}, ErrReserved
 	case h.Index == 0:
 		return Header{}, ErrIndex

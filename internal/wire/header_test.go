@@ -31,6 +31,7 @@ func TestHeaderHasTheseBytes(t *testing.T) {
 		"data":          {wire.Header{Type: wire.TypeData, Index: 0x010203, Number: 4}, "100102030000000000000004"},
 		"probe":         {wire.Header{Type: wire.TypeProbe, Index: 0xabcdef, Number: 0x0102030405060708}, "20abcdef0102030405060708"},
 		"least values":  {wire.Header{Type: wire.TypeData, Index: 1}, "100000010000000000000000"},
+		"partial sum":   {wire.Header{Type: wire.TypeData, Flags: wire.FlagPartialChecksum, Index: 5, Number: 6}, "110000050000000000000006"},
 		"highest index": {wire.Header{Type: wire.TypeData, Index: wire.MaxIndex, Number: 1<<64 - 1}, "10ffffffffffffffffffffff"},
 	}
 	for name, tt := range tests {
@@ -57,7 +58,8 @@ func TestParseHeaderRefuses(t *testing.T) {
 		"type zero":                {"000000010000000000000000" + body, wire.ErrType},
 		"type three":               {"300000010000000000000000" + body, wire.ErrType},
 		"type fifteen":             {"f00000010000000000000000" + body, wire.ErrType},
-		"the lowest flag":          {"110000010000000000000000" + body, wire.ErrReserved},
+		"the second flag":          {"120000010000000000000000" + body, wire.ErrReserved},
+		"two flags":                {"130000010000000000000000" + body, wire.ErrReserved},
 		"the highest flag":         {"180000010000000000000000" + body, wire.ErrReserved},
 		"a flag on a probe":        {"210000010000000000000000" + body, wire.ErrReserved},
 		"index zero":               {"100000000000000000000000" + body, wire.ErrIndex},
@@ -74,7 +76,8 @@ func TestParseHeaderRefuses(t *testing.T) {
 func TestAppendPanicsOnAHeaderThatHasNoBytes(t *testing.T) {
 	tests := map[string]wire.Header{
 		"type":  {Type: 16, Index: 1},
-		"flags": {Type: 1, Flags: 16, Index: 1},
+		"flags": {Type: 1, Flags: 2, Index: 1},
+		"probe": {Type: 2, Flags: wire.FlagPartialChecksum, Index: 1},
 		"index": {Type: 1, Index: wire.MaxIndex + 1},
 	}
 	for name, h := range tests {

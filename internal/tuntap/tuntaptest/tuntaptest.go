@@ -22,8 +22,8 @@ type Port struct {
 	readable int // an eventfd, readable while Read has something to say
 
 	mu      sync.Mutex
-	inbox   [][]byte // for Read
-	outbox  [][]byte // from Write
+	inbox   [][]byte // for Read, each behind its header
+	outbox  [][]byte // from Write, likewise
 	changed chan struct{}
 	down    bool
 	removed bool
@@ -72,7 +72,7 @@ func (p *Port) Write(b []byte) (int, error) {
 	switch {
 	case p.removed:
 		return 0, tuntap.ErrGone
-	case len(b) == 0:
+	case len(b) <= tuntap.HeaderSize:
 		return 0, tuntap.ErrRefused
 	case p.down:
 		return 0, tuntap.ErrDown
@@ -133,21 +133,35 @@ func pollIn(timeout int, fds ...int) bool {
 	return err == nil && n > 0
 }
 
-// Send queues a copy of packet for Read.
+// Send queues a copy of a single, complete packet for Read.
 func (p *Port) Send(packet []byte) {
+	p.SendBehind([tuntap.HeaderSize]byte{}, packet)
+}
+
+// SendBehind queues a copy of packet behind the given header.
+func (p *Port) SendBehind(header [tuntap.HeaderSize]byte, packet []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.inbox = append(p.inbox, slices.Clone(packet))
+	p.inbox = append(p.inbox, append(header[:], packet...))
 	p.announceLocked()
 }
 
-// Receive takes the oldest written packet. It waits for one; nil means that the
-// interface was removed or the Port stopped, and none is left.
+// Receive takes the oldest written packet, without its header. It waits for one; nil
+// means that the interface was removed or the Port stopped, and none is left.
 func (p *Port) Receive() []byte {
+	_, packet := p.ReceiveBehind()
+	return packet
+}
+
+// ReceiveBehind is Receive with the header, too.
+func (p *Port) ReceiveBehind() (header [tuntap.HeaderSize]byte, packet []byte) {
 	for {
-		packet, changed := p.take()
-		if packet != nil || changed == nil {
-			return packet
+		b, changed := p.take()
+		if b != nil {
+			return [tuntap.HeaderSize]byte(b), b[tuntap.HeaderSize:]
+		}
+		if changed == nil {
+			return header, nil
 		}
 		<-changed
 	}

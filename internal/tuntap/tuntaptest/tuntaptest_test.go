@@ -46,7 +46,7 @@ func TestReceiveEndsWithNilWhenNothingCanCome(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = p.Close() }()
-		if _, err := p.Write([]byte("last")); err != nil {
+		if _, err := p.Write([]byte("the headerlast")); err != nil {
 			t.Fatal(err)
 		}
 		received := make(chan []byte)

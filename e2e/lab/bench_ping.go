@@ -1,0 +1,21 @@
+package lab
+
+import (
+	"strconv"
+	"time"
+)
+
+// PingTimes sends count requests at the given distance, waits for the answers, and
+// returns the round trips in the order of their coming and how many were lost.
+func (n *Node) PingTimes(address string, count int, interval time.Duration) (times []time.Duration, lost int) {
+	n.lab.tb.Helper()
+	seconds := strconv.FormatFloat(interval.Seconds(), 'f', -1, 64)
+	p := n.ping("-i", seconds, "-W", "1", "-c", strconv.Itoa(count), address)
+	<-p.done
+	_ = p.cmd.Wait() // the exit code says no more than the result
+	result := p.result(0)
+	for _, reply := range p.replies {
+		times = append(times, reply.took)
+	}
+	return times, result.Lost
+}

@@ -1,0 +1,7 @@
+package aead
+
+// Inner names that the tests use.
+var (
+	OpenFiles = openMultiBuffer
+	Verify    = verify
+)
