@@ -39,15 +39,29 @@ func child(args []string) error {
 	if err := sandbox.Enter(name, pipe.FDSocket); err != nil {
 		return fmt.Errorf("datapath %s: %w", name, err)
 	}
-	engine, reason := aead.Open(aead.ChooseAuto) // after Enter: it makes the runtime open descriptors
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("peer", name)
-	if reason != nil {
-		log.Debug("no faster engine", "reason", reason.Error())
+	engine, err := openEngine(log) // after Enter: it may make the runtime open descriptors
+	if err != nil {
+		return fmt.Errorf("datapath %s: %w", name, err)
 	}
 	if err := movePackets(log, engine); err != nil {
 		return fmt.Errorf("datapath %s: %w", name, err)
 	}
 	return nil
+}
+
+// openEngine opens the configured engine of package aead. Where it can't be used the
+// standard library serves; that is worth a warning to who asked for another one.
+func openEngine(log *slog.Logger) (aead.Engine, error) {
+	choice := os.Getenv(pipe.EngineVariable)
+	engine, reason := aead.Open(choice)
+	if engine == nil {
+		return nil, reason
+	}
+	if reason != nil && choice == aead.ChooseIPsecMB {
+		log.Warn("engine not used", "reason", reason.Error())
+	}
+	return engine, nil
 }
 
 // movePackets serves until the parent says stop, or is gone. It opens no descriptor,

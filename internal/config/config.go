@@ -15,6 +15,19 @@ const (
 	ReloadManual = "manual" // only SIGHUP and tunctl reload load it
 )
 
+// The values of node.engine.
+const (
+	EngineAuto    = "auto"     // the fastest that this machine has
+	EngineGo      = "go"       // the standard library
+	EngineIPsecMB = "ipsec-mb" // Intel's IPsec Multi-Buffer library
+)
+
+// The values of peer.NAME.offload.
+const (
+	OffloadAuto = "auto" // all that the kernel has
+	OffloadOff  = "off"
+)
+
 // The values of peer.NAME.mode.
 const (
 	ModeTUN = "tun" // IP packets
@@ -42,6 +55,7 @@ type Node struct {
 	Listen         []netip.AddrPort `toml:"listen"`
 	Reload         string           `toml:"reload"`
 	AEAD           []keys.AEAD      `toml:"aead"` // in order of preference; empty: by CPU
+	Engine         string           `toml:"engine"`
 
 	PrivateKey keys.Secret `toml:"-"` // the content of PrivateKeyFile; zero after Parse
 }
@@ -60,6 +74,7 @@ type Peer struct {
 	Bridge           string         `toml:"bridge"`
 	MTU              int            `toml:"mtu"` // 0: automatic
 	Queue            int            `toml:"queue"`
+	Offload          string         `toml:"offload"`
 	PresharedKeyFile string         `toml:"preshared_key_file"`
 	RekeyInterval    time.Duration  `toml:"rekey_interval"`
 	Keepalive        time.Duration  `toml:"keepalive"`

@@ -99,11 +99,11 @@ func TestDefaultsAreThoseOfTheDocumentation(t *testing.T) {
 	want := &config.Config{
 		Path: testPath,
 		Node: config.Node{
-			PrivateKeyFile: "/etc/tund/k", Reload: config.ReloadAuto,
+			PrivateKeyFile: "/etc/tund/k", Reload: config.ReloadAuto, Engine: config.EngineAuto,
 			Listen: []netip.AddrPort{netip.MustParseAddrPort("[::]:7900")},
 		},
 		Peers: []config.Peer{{
-			Name: "a", PublicKey: key, Mode: config.ModeTUN, Interface: "tun-a", Queue: 1000,
+			Name: "a", PublicKey: key, Mode: config.ModeTUN, Interface: "tun-a", Queue: 1000, Offload: config.OffloadAuto,
 			RekeyInterval: 2 * time.Minute, Keepalive: 25 * time.Second, KeyLifetime: time.Hour,
 			AcceptStayDown: true, Enabled: true,
 		}},

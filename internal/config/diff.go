@@ -51,6 +51,7 @@ func Diff(old, next *Config) Difference {
 			d.Listen = d.Listen || f.Class == Listen
 		}
 	}
+	engine := old.Node.Engine != next.Node.Engine
 	for i, j := 0, 0; i < len(old.Peers) || j < len(next.Peers); {
 		switch order := compareNames(old.Peers, i, next.Peers, j); {
 		case order < 0:
@@ -60,7 +61,11 @@ func Diff(old, next *Config) Difference {
 			d.Peers = append(d.Peers, Change{Name: next.Peers[j].Name, Action: ActionAdded})
 			j++
 		default:
-			d.Peers = append(d.Peers, diffPeer(&old.Peers[i], &next.Peers[j]))
+			change := diffPeer(&old.Peers[i], &next.Peers[j])
+			if engine { // a child chooses it once, at its start
+				change.Action, change.Keys = ActionChild, append(change.Keys, "engine")
+			}
+			d.Peers = append(d.Peers, change)
 			i++
 			j++
 		}

@@ -14,7 +14,7 @@ import (
 var otherValue = map[string]string{
 	"public_key": `"` + publicKey("other") + `"`, "endpoints": `["x:1"]`, "mode": `"tap"`, "interface": `"x"`,
 	"addresses": `["10.0.0.1/24"]`, "peer_address": `"10.0.0.2"`, "routes": `["10.1.0.0/16"]`,
-	"allowed_ips": `["10.0.0.0/8"]`, "bridge": `"br0"`, "mtu": `1400`, "queue": `500`,
+	"allowed_ips": `["10.0.0.0/8"]`, "bridge": `"br0"`, "mtu": `1400`, "queue": `500`, "offload": `"off"`,
 	"preshared_key_file": `"x.psk"`, "rekey_interval": `"3m"`, "keepalive": `"10s"`, "key_lifetime": `"2h"`,
 	"accept_stay_down": `false`, "enabled": `false`,
 }
@@ -68,11 +68,24 @@ func TestClassesAreThoseThatThePeersRelyOn(t *testing.T) {
 		case config.Live:
 		}
 	}
-	if want := []string{"public_key", "mode", "interface", "bridge", "queue"}; !slices.Equal(child, want) {
+	if want := []string{"engine", "public_key", "mode", "interface", "bridge", "queue", "offload"}; !slices.Equal(child, want) {
 		t.Errorf("class child: %v, want %v", child, want)
 	}
 	if !slices.Equal(listen, []string{"listen"}) {
 		t.Errorf("class listen: %v", listen)
+	}
+}
+
+func TestAnotherEngineNeedsEveryChildAnew(t *testing.T) {
+	peers := peerTable("a", "") + peerTable("b", "mtu = 1400\n")
+	old := mustParse(t, nodeTable+peers)
+	next := mustParse(t, nodeTable+"engine = \"go\"\n"+peers)
+	want := config.Difference{Node: []string{"engine"}, Peers: []config.Change{
+		{Name: "a", Action: config.ActionChild, Keys: []string{"engine"}},
+		{Name: "b", Action: config.ActionChild, Keys: []string{"engine"}},
+	}}
+	if got := config.Diff(old, next); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 

@@ -95,6 +95,16 @@ var nodeFields = []field[Node]{
 		set: func(v value, n *Node) { n.AEAD = list(v, parseAEAD) },
 		get: func(n *Node) string { return quoteList(n.AEAD) },
 	},
+	{
+		Key: Key{
+			Table: tableNode, Name: "engine", Type: "string", Class: Child, Default: `"auto"`,
+			Doc: `What computes AES-256-GCM: "go" is the standard library, "ipsec-mb" Intel's IPsec Multi-Buffer ` +
+				`library, which is faster and is loaded if it is installed and the CPU is fit; "auto" takes the faster one. ` +
+				"Where it cannot be used, tund says why and uses the standard library. All peers' children are made anew.",
+		},
+		set: func(v value, n *Node) { n.Engine = scalar(v, oneOf(EngineAuto, EngineGo, EngineIPsecMB)) },
+		get: func(n *Node) string { return quote(n.Engine) },
+	},
 }
 
 var peerFields = []field[Peer]{
@@ -199,6 +209,15 @@ var peerFields = []field[Peer]{
 		},
 		set: func(v value, p *Peer) { p.Queue = v.integer(16, 100_000) },
 		get: func(p *Peer) string { return strconv.Itoa(p.Queue) },
+	},
+	{
+		Key: Key{
+			Table: tablePeer, Name: "offload", Type: "string", Class: Child, Default: `"auto"`,
+			Doc: `"auto" lets the kernel hand over and take many packets at once, as far as it can; "off" moves ` +
+				"packets one by one.",
+		},
+		set: func(v value, p *Peer) { p.Offload = scalar(v, oneOf(OffloadAuto, OffloadOff)) },
+		get: func(p *Peer) string { return quote(p.Offload) },
 	},
 	{
 		Key: Key{

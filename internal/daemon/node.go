@@ -11,6 +11,7 @@ import (
 	"tund/internal/config"
 	"tund/internal/keys"
 	"tund/internal/netcfg"
+	"tund/internal/pipe"
 )
 
 // ethernetMTU is taken for the outer MTU where no route tells.
@@ -70,6 +71,11 @@ func (n *node) AEADs() []keys.AEAD {
 		return configured
 	}
 	return aead.Preferred()
+}
+
+// childEnvironment tells a data child which engine to use.
+func (n *node) childEnvironment() []string {
+	return []string{pipe.EngineVariable + "=" + n.config().Node.Engine}
 }
 
 // Local implements peer.Node: the first listen address that fits, so that datagrams

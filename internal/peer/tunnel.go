@@ -57,38 +57,49 @@ type tunnel struct {
 	socket    *udp.Socket
 	child     *supervisor.Supervisor
 	settings  netcfg.Settings
+	single    bool // packets move one by one
 	configure atomic.Pointer[pipe.Configure]
 	stop      context.CancelFunc
 	ended     chan struct{} // closed when the supervisor has returned
 }
 
-// NewOpener returns the Opener of the real thing. command makes the process of a
-// child; nil stands for this program in its other role.
-func NewOpener(net *netcfg.Manager, command func(name string) *exec.Cmd) Opener {
+// NewOpener returns the Opener of the real thing. environment is what children find in
+// theirs. command makes the process of a child; nil stands for this program in its
+// other role.
+func NewOpener(net *netcfg.Manager, environment func() []string, command func(name string) *exec.Cmd) Opener {
 	return func(log *slog.Logger, cfg config.Peer, s netcfg.Settings, events chan<- supervisor.Event) (Tunnel, error) {
 		mode, err := tuntap.ParseMode(cfg.Mode)
 		if err != nil {
 			return nil, err
 		}
-		device, err := tuntap.Open(tuntap.Options{Name: cfg.Interface, Mode: mode, Queue: cfg.Queue, Offloads: tuntap.OffloadAll})
+		device, err := tuntap.Open(tuntap.Options{Name: cfg.Interface, Mode: mode, Queue: cfg.Queue, Offloads: deviceOffloads(cfg)})
 		if err != nil {
 			return nil, err
 		}
-		t := &tunnel{net: net, device: device, ended: make(chan struct{})}
+		t := &tunnel{net: net, device: device, single: cfg.Offload == config.OffloadOff, ended: make(chan struct{})}
 		if err := t.furnish(s); err != nil {
 			return nil, errors.Join(err, device.Close())
 		}
 		t.child = supervisor.New(supervisor.Options{
-			Log:       log,
-			Name:      cfg.Name,
-			Device:    device.File(),
-			Socket:    t.socket.File(),
-			Command:   command,
-			Configure: func() pipe.Configure { return *t.configure.Load() },
-			Events:    events,
+			Log:         log,
+			Name:        cfg.Name,
+			Device:      device.File(),
+			Socket:      t.socket.File(),
+			Command:     command,
+			Environment: environment,
+			Configure:   func() pipe.Configure { return *t.configure.Load() },
+			Events:      events,
 		})
 		return t, nil
 	}
+}
+
+// deviceOffloads are those that the device shall have, as far as the kernel can.
+func deviceOffloads(cfg config.Peer) tuntap.Offloads {
+	if cfg.Offload == config.OffloadOff {
+		return 0
+	}
+	return tuntap.OffloadAll
 }
 
 // furnish gives the device its settings and makes the socket.
@@ -132,6 +143,9 @@ func (t *tunnel) Configure(c pipe.Configure) {
 
 // Offloads implements Tunnel.
 func (t *tunnel) Offloads() pipe.Offloads {
+	if t.single {
+		return 0
+	}
 	o := pipe.OffloadUDPGSO | pipe.OffloadUDPGRO
 	for _, pair := range []struct {
 		device tuntap.Offloads

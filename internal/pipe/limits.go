@@ -7,6 +7,10 @@ const (
 	MaxSlots = 32 // IV generations of all keys together
 )
 
+// EngineVariable names the engine of package aead in a child's environment: a child
+// loads it before it hears of anything else.
+const EngineVariable = "TUND_ENGINE"
+
 // ReasonDeviceGone is the Fatal reason of a child whose device has been deleted: a
 // new child alone would not help.
 const ReasonDeviceGone = "device gone"

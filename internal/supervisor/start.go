@@ -27,6 +27,9 @@ func (s *Supervisor) start(number uint64) (*child, error) {
 	cmd.ExtraFiles = []*os.File{fromParent, toParent, device, socket} // from descriptor pipe.FDIn on
 	cmd.Dir = "/"
 	cmd.Env = environment(os.LookupEnv)
+	if s.o.Environment != nil {
+		cmd.Env = append(cmd.Env, s.o.Environment()...)
+	}
 	if cmd.Stderr == nil {
 		cmd.Stderr = os.Stderr
 	}

@@ -31,6 +31,9 @@ type Options struct {
 
 	// Command makes the command of one child; nil stands for DefaultCommand.
 	Command func(name string) *exec.Cmd
+	// Environment gives what a child's environment holds beside what all of them get;
+	// nil: nothing. It is called by Run.
+	Environment func() []string
 	// Configure gives the first Configure of each child. It is called by Run.
 	Configure func() pipe.Configure
 	// Heartbeat is the time between heartbeats: 0 stands for 10 s.
