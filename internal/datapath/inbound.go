@@ -49,6 +49,7 @@ type inbound struct {
 	nonce    [aead.NonceSize]byte
 
 	standing  standing
+	lose      bool      // the next packet is to be lost
 	allowance allowance // of answers to probes
 	answer    sealed
 
@@ -117,10 +118,7 @@ func (i *inbound) receive(run []byte, size int, now time.Duration) error {
 	t := i.table.Load()
 	i.use(t.offloads)
 	long := len(run) >= longRun*size
-	if long && i.standing.drop(i.socket.Backlog(), i.now()) {
-		i.counters.early.Add(1)
-		run = run[size:]
-	}
+	i.lose = long && i.standing.drop(i.socket.Backlog(), i.now())
 	for at := 0; at == 0 || at < len(run); at += max(size, 1) {
 		if err := i.sort(t, run, at, min(at+size, len(run)), now); err != nil {
 			return err
@@ -331,6 +329,10 @@ func (i *inbound) accept(t *table, h wire.Header, packet []byte, now time.Durati
 	}
 	flagged := h.Flags&wire.FlagPartialChecksum != 0
 	switch {
+	case i.lose: // it was received, so nothing is missing
+		i.lose = false
+		i.counters.early.Add(1)
+		i.chain.Reject()
 	case !wellFormed(i.mode, packet), flagged && !s.epoch.partial:
 		i.counters.malformed.Add(1)
 		i.chain.Reject()
