@@ -10,7 +10,7 @@ BENCHFLAGS :=
 .PHONY: build demo bench test lint race e2e e2e-race fuzz install-needs clean
 
 build: ## the programs, in bin/
-	CGO_ENABLED=0 go build -trimpath $(LDFLAGS) -o bin/ ./cmd/tund ./cmd/tunctl
+	go build -trimpath -tags netgo,osusergo $(LDFLAGS) -o bin/ ./cmd/tund ./cmd/tunctl
 
 demo: build ## two hosts, a tunnel, and everything it can do (root)
 	scripts/install-needs tools

@@ -40,7 +40,7 @@ func child(args []string) error {
 		return fmt.Errorf("datapath %s: %w", name, err)
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("peer", name)
-	engine, err := openEngine(log) // after Enter: it may make the runtime open descriptors
+	engine, err := openEngine(log)
 	if err != nil {
 		return fmt.Errorf("datapath %s: %w", name, err)
 	}

@@ -21,7 +21,7 @@
 // # The descriptors of a child
 //
 // The Go runtime opens an epoll and an event descriptor at the first timer, at the
-// first os.Open, os.Pipe or socket of package net, and when the scavenger follows a
+// first os.Open, os.Pipe, socket of package net or crypto/rand.Read, and when the scavenger follows a
 // collection of garbage; it keeps the files of a cgroup's CPU limit open unless
 // GODEBUG=containermaxprocs=0. A child's code must therefore use none of them: it waits
 // in poll, in reads of descriptors in blocking mode, or for an [Alarm], and is
