@@ -117,7 +117,7 @@ func (d *Daemon) prepare(cfg *config.Config) error {
 		return err
 	}
 	d.node, d.tried = newNode(cfg, net, held), cfg.Digest
-	d.open = peer.NewOpener(net, d.node.childEnvironment, d.o.Command)
+	d.open = peer.NewOpener(net, d.node.engine, d.o.Command)
 	d.gates = &gates{log: d.log, options: session.ListenerOptions{
 		Log:      d.log,
 		Identity: d.node.Identity(),

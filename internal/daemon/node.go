@@ -11,7 +11,6 @@ import (
 	"tund/internal/config"
 	"tund/internal/keys"
 	"tund/internal/netcfg"
-	"tund/internal/pipe"
 )
 
 // ethernetMTU is taken for the outer MTU where no route tells.
@@ -73,10 +72,8 @@ func (n *node) AEADs() []keys.AEAD {
 	return aead.Preferred()
 }
 
-// childEnvironment tells a data child which engine to use.
-func (n *node) childEnvironment() []string {
-	return []string{pipe.EngineVariable + "=" + n.config().Node.Engine}
-}
+// engine is the choice of what seals and opens, for the next child.
+func (n *node) engine() string { return n.config().Node.Engine }
 
 // Local implements peer.Node: the first listen address that fits, so that datagrams
 // leave from where the door receives, or any address and port.

@@ -63,10 +63,10 @@ type tunnel struct {
 	ended     chan struct{} // closed when the supervisor has returned
 }
 
-// NewOpener returns the Opener of the real thing. environment is what children find in
-// theirs. command makes the process of a child; nil stands for this program in its
-// other role.
-func NewOpener(net *netcfg.Manager, environment func() []string, command func(name string) *exec.Cmd) Opener {
+// NewOpener returns the Opener of the real thing. engine says what a child
+// shall seal and open with, when it starts. command makes the process of a child; nil
+// stands for this program in its other role.
+func NewOpener(net *netcfg.Manager, engine func() string, command func(name string) *exec.Cmd) Opener {
 	return func(log *slog.Logger, cfg config.Peer, s netcfg.Settings, events chan<- supervisor.Event) (Tunnel, error) {
 		mode, err := tuntap.ParseMode(cfg.Mode)
 		if err != nil {
@@ -86,7 +86,7 @@ func NewOpener(net *netcfg.Manager, environment func() []string, command func(na
 			Device:      device.File(),
 			Socket:      t.socket.File(),
 			Command:     command,
-			Environment: environment,
+			Environment: func() []string { return []string{pipe.EngineVariable + "=" + engine()} },
 			Configure:   func() pipe.Configure { return *t.configure.Load() },
 			Events:      events,
 		})
