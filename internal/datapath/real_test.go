@@ -162,7 +162,7 @@ func realTunnel(t *testing.T, mode pipe.Mode) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer first.Close()
+	defer func() { _ = first.Close() }()
 	enterNamespace(t)
 	b := openDevice(t, "b", "10.0.0.2/24", tuntap.Mode(mode))
 	echoAt(t, "10.0.0.2:7")
@@ -228,7 +228,7 @@ func call(t *testing.T, parent *fakeParent) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	got := make([]byte, 1<<16)
 	for size := 1; size < 8900; size += 89 {
 		want := bytes.Repeat([]byte{byte(size)}, size)

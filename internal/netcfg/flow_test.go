@@ -76,7 +76,8 @@ func (f *flow) outbound() {
 			if err != nil {
 				break
 			}
-			if n > 20 && b[9] == unix.IPPROTO_UDP && [4]byte(b[12:16]) == f.own.As4() && [4]byte(b[16:20]) == f.far.As4() {
+			b := b[tuntap.HeaderSize:]
+			if n > tuntap.HeaderSize+20 && b[9] == unix.IPPROTO_UDP && [4]byte(b[12:16]) == f.own.As4() && [4]byte(b[16:20]) == f.far.As4() {
 				f.read++
 			}
 		}
@@ -84,7 +85,7 @@ func (f *flow) outbound() {
 }
 
 func (f *flow) inbound() {
-	packet, b := f.packet(), make([]byte, 100)
+	packet, b := append(make([]byte, tuntap.HeaderSize), f.packet()...), make([]byte, 100)
 	for last := false; !last; {
 		last = f.stopped()
 		if _, err := f.port.Write(packet); err != nil {
