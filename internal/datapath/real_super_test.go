@@ -264,7 +264,7 @@ func (h *hosts) transfer(to *os.File, address string, n int) {
 			t.Fatal(err)
 		}
 	})
-	defer listener.Close()
+	defer func() { _ = listener.Close() }()
 	go func() { // ends with the connection, or the listener
 		if c, err := listener.Accept(); err == nil {
 			_, _ = io.Copy(c, c)
@@ -275,7 +275,7 @@ func (h *hosts) transfer(to *os.File, address string, n int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	if err := c.SetDeadline(time.Now().Add(60 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
@@ -306,7 +306,7 @@ func (h *hosts) bursts(to *os.File, address string) {
 		t.Fatal(err)
 	}
 	c := conn.(*net.UDPConn)
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	_ = c.SetReadBuffer(1 << 20)
 	for _, size := range []int{1, 63, 64, 999, 1372} {
 		for _, count := range []int{1, 2, 40, 64} {

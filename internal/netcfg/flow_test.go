@@ -76,8 +76,8 @@ func (f *flow) outbound() {
 			if err != nil {
 				break
 			}
-			p := b[tuntap.HeaderSize:n]
-			if len(p) > 20 && p[9] == unix.IPPROTO_UDP && [4]byte(p[12:16]) == f.own.As4() && [4]byte(p[16:20]) == f.far.As4() {
+			b := b[tuntap.HeaderSize:]
+			if n > tuntap.HeaderSize+20 && b[9] == unix.IPPROTO_UDP && [4]byte(b[12:16]) == f.own.As4() && [4]byte(b[16:20]) == f.far.As4() {
 				f.read++
 			}
 		}

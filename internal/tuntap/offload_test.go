@@ -138,7 +138,7 @@ func TestAWrittenSuperPacketIsCutByTheKernel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	b := superPacket(10, 100)
 	if n, err := p.Write(b); n != len(b) || err != nil {
 		t.Fatalf("write: %d, %v", n, err)

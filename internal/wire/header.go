@@ -66,9 +66,9 @@ func (t Type) String() string {
 // and must be zero.
 type Flags uint8
 
-// FlagPartialChecksum, in a DATA datagram, says that the transport checksum of the packet
-// is partial: it is the sum of the pseudo-header alone. Only peers that have agreed on
-// it use it.
+// FlagPartialChecksum says of a DATA datagram that the transport checksum of its packet is
+// partial: it is the sum of the pseudo-header alone. Only peers that have agreed on it
+// use it.
 const FlagPartialChecksum Flags = 1
 
 // reserved returns the flags that a datagram of this type must not have.
