@@ -19,6 +19,9 @@ const (
 	etherTypeIPv4  = 0x0800
 	etherTypeIPv6  = 0x86dd
 
+	virtioHeader = 10 // struct virtio_net_hdr, linux/virtio_net.h
+	virtioUDP    = 5  // its gso_type for UDP datagrams in one piece
+
 	// HeaderSize is that of a data datagram: type and flags, index, packet number.
 	HeaderSize = 12
 	// TagSize is that of the authentication tag at its end.
@@ -67,8 +70,10 @@ func (n *Node) Capture(device string) *Capture {
 	n.lab.tb.Helper()
 	c := &Capture{node: n, done: make(chan error, 1)} // one result of read
 	err := n.Do(func() (err error) {
-		c.fd, err = packetSocket(device, unix.ETH_P_ALL)
-		return err
+		if c.fd, err = packetSocket(device, unix.ETH_P_ALL); err != nil {
+			return err
+		}
+		return unix.SetsockoptInt(c.fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1)
 	})
 	if err != nil {
 		n.lab.tb.Fatalf("node %s: capture on %s: %v", n.Name, device, err)
@@ -136,15 +141,27 @@ func (c *Capture) isStopping() bool {
 	return c.stopping
 }
 
-func (c *Capture) record(frame []byte) {
-	segment, ok := parse(slices.Clone(frame))
+// record takes what the socket gave: a virtio-net header, then a frame. A frame that
+// stands for several datagrams (UDP_SEGMENT) is recorded as what it will be cut into.
+func (c *Capture) record(data []byte) {
+	if len(data) < virtioHeader {
+		return
+	}
+	segment, ok := parse(slices.Clone(data[virtioHeader:]))
 	if !ok {
 		return
 	}
 	segment.At = time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.segments = append(c.segments, segment)
+	size := int(binary.NativeEndian.Uint16(data[4:]))
+	if data[1] != virtioUDP || size == 0 {
+		c.segments = append(c.segments, segment)
+		return
+	}
+	for payload := range slices.Chunk(segment.Payload, size) {
+		c.segments = append(c.segments, segment.WithPayload(payload))
+	}
 }
 
 // Stop ends the recording and returns everything that was seen, in order.
