@@ -72,10 +72,12 @@ func (n *Node) StartPing(address string, args ...string) *Ping {
 	return p
 }
 
-// Ping sends count requests, ten a second, waits for the answers and returns the result.
+// Ping sends count requests, waits for the answers and returns the result. After the
+// last request ping waits no longer than between two of them, if the answers before came
+// fast: the pause must be longer than a busy machine may stall.
 func (n *Node) Ping(address string, count int, args ...string) PingResult {
 	n.lab.tb.Helper()
-	p := n.ping(append([]string{"-i", "0.1", "-W", "2", "-c", strconv.Itoa(count), address}, args...)...)
+	p := n.ping(append([]string{"-i", "0.4", "-W", "2", "-c", strconv.Itoa(count), address}, args...)...)
 	<-p.done
 	_ = p.cmd.Wait() // the exit code says no more than the result
 	return p.result(0)
