@@ -26,7 +26,8 @@ var confirmSteps = [...]time.Duration{
 // prober sends probes and takes their answers, for three purposes:
 //
 //   - to confirm a slot after sending was switched to it, until it is heard
-//   - to keep the way open when nothing else was sent for a while
+//   - to keep the way open, and know that it is, when nothing else was sent or came for
+//     a while
 //   - to measure, when the parent asks
 //
 // It belongs to control, which calls tick whenever next is reached.
@@ -89,12 +90,14 @@ func (p *prober) next() time.Duration {
 	return min(at, p.keepaliveAt())
 }
 
-// keepaliveAt returns when silence has lasted long enough.
+// keepaliveAt returns when silence has lasted long enough, either way: a peer that only
+// listens gives a sign of life by its answer.
 func (p *prober) keepaliveAt() time.Duration {
 	if p.keepalive == 0 || p.table.Load().send == nil {
 		return never
 	}
-	return max(time.Duration(p.lastSent.Load()), p.asked) + p.keepalive
+	silent := min(p.lastSent.Load(), p.in.last.Load())
+	return max(time.Duration(silent), p.asked) + p.keepalive
 }
 
 // tick sends what is due and returns the tests that have failed.

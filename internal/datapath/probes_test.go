@@ -69,11 +69,28 @@ func TestSilenceIsBrokenByKeepalives(t *testing.T) {
 		p.b.configure(pipe.Configure{}) // no probes of its own, which a would answer
 		times := sentAt(p.a)
 		time.Sleep(4 * time.Second)
-		p.a.device.put(packet("")) // not silent: the keepalive moves
+		p.a.device.put(packet("")) // silent neither way: the keepalive moves
+		p.b.device.put(packet(""))
 		time.Sleep(21 * time.Second)
 		synctest.Wait()
 		if len(*times) != 2 || (*times)[0] != 14*time.Second || (*times)[1] != 24*time.Second {
 			t.Errorf("probes at %v", *times)
+		}
+	})
+}
+
+func TestAPeerThatOnlyListensIsAskedForASign(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, pipe.ModeTUN, pipe.Configure{Keepalive: 10 * time.Second})
+		p.rekey(1)
+		p.b.configure(pipe.Configure{Keepalive: 10 * time.Minute})
+		for range 60 {
+			time.Sleep(time.Second)
+			p.a.device.put(packet(""))
+			synctest.Wait()
+			if age := p.a.stats().LastReceived; age > 11*time.Second {
+				t.Fatalf("nothing received for %v", age)
+			}
 		}
 	})
 }
