@@ -175,7 +175,7 @@ type Drops struct {
 	Replay    uint64 `json:"replay"`    // seen before, or too old to tell
 	Malformed uint64 `json:"malformed"` // not a datagram of ours, or not a packet
 	Unknown   uint64 `json:"unknown"`   // an index of no key that is installed
-	Queue     uint64 `json:"queue"`     // the device took no more
+	Queue     uint64 `json:"queue"`     // too much waited: a full socket, or early loss of bulk traffic
 	Source    uint64 `json:"source"`    // inner source address not in allowed_ips
 	Device    uint64 `json:"device"`    // the device refused the packet
 	Send      uint64 `json:"send"`      // the socket refused the datagram
