@@ -23,8 +23,7 @@ func (s *Supervisor) start(number uint64) (*child, error) {
 		return nil, errors.Join(fmt.Errorf("make pipe: %w", err), fromParent.Close(), toChild.Close())
 	}
 	cmd := s.o.Command(s.o.Name)
-	device, socket := s.files()
-	cmd.ExtraFiles = []*os.File{fromParent, toParent, device, socket} // from descriptor pipe.FDIn on
+	cmd.ExtraFiles = []*os.File{fromParent, toParent, s.o.Device, s.o.Socket} // from descriptor pipe.FDIn on
 	cmd.Dir = "/"
 	cmd.Env = environment(os.LookupEnv)
 	if s.o.Environment != nil {

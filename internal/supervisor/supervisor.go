@@ -53,16 +53,14 @@ var defaultLimits = limits{hello: 5 * time.Second, answer: 10 * time.Second, gra
 
 const defaultHeartbeat = 10 * time.Second
 
-// A Supervisor runs one peer's child at a time. Send and SetFiles are safe for concurrent
-// use with Run.
+// A Supervisor runs one peer's child at a time. Send is safe for concurrent use
+// with Run.
 type Supervisor struct {
 	o      Options
 	limits limits
 
 	mu      sync.Mutex // guards what follows
-	device  *os.File
-	socket  *os.File
-	current *child // takes messages; nil unless one is running
+	current *child     // takes messages; nil unless one is running
 }
 
 // New returns a Supervisor, which has not started anything yet.
@@ -73,7 +71,7 @@ func New(o Options) *Supervisor {
 	if o.Heartbeat <= 0 {
 		o.Heartbeat = defaultHeartbeat
 	}
-	return &Supervisor{o: o, limits: defaultLimits, device: o.Device, socket: o.Socket}
+	return &Supervisor{o: o, limits: defaultLimits}
 }
 
 // DefaultCommand is the running program itself in the role of a child. The link in /proc
@@ -130,20 +128,6 @@ func (s *Supervisor) Send(number uint64, m pipe.Message) error {
 		return fmt.Errorf("send to child %d: %w", number, err)
 	}
 	return nil
-}
-
-// SetFiles sets what the next child inherits. The files given before may be closed after the
-// Exited event of the last child that has them.
-func (s *Supervisor) SetFiles(device, socket *os.File) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.device, s.socket = device, socket
-}
-
-func (s *Supervisor) files() (device, socket *os.File) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.device, s.socket
 }
 
 func (s *Supervisor) setCurrent(c *child) {

@@ -204,24 +204,6 @@ func (s *Socket) LocalAddr() (netip.AddrPort, error) {
 // RemoteAddr is the address that the socket is connected to, not valid if none.
 func (s *Socket) RemoteAddr() netip.AddrPort { return s.remote }
 
-// PathMTU is the MTU of the outer route to the connected address, IP header included,
-// as the kernel knows it.
-func (s *Socket) PathMTU() (int, error) {
-	level, option := unix.SOL_IPV6, unix.IPV6_MTU
-	if s.remote.Addr().Is4() {
-		level, option = unix.SOL_IP, unix.IP_MTU
-	}
-	mtu := 0
-	err := s.control(func(fd int) (err error) {
-		mtu, err = unix.GetsockoptInt(fd, level, option)
-		return err
-	})
-	if err != nil {
-		return 0, s.wrap(fmt.Errorf("read path MTU: %w", err))
-	}
-	return mtu, nil
-}
-
 // File is the descriptor that a child inherits. It stays the Socket's: the caller
 // must not close it.
 func (s *Socket) File() *os.File { return s.file }

@@ -299,9 +299,6 @@ func TestLargeDatagramIsRefusedUnlessFragmentingIsAllowed(t *testing.T) {
 			w.in(t, w.right, func() { peer = listen(t, tt.peer) })
 			s, p := newSocket(t)
 			connect(t, s, netip.MustParseAddrPort("[::]:7900"), netip.MustParseAddrPort(tt.peer))
-			if mtu, err := s.PathMTU(); err != nil || mtu != 1500 {
-				t.Errorf("PathMTU is %d, %v", mtu, err)
-			}
 			large := bytes.Repeat([]byte{7}, 6028)
 			n, err := p.SendRuns(runs(large, []byte("small"), large))
 			if n != 1 || err != nil || p.Counters().TooBig != 2 {
