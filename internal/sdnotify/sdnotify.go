@@ -1,6 +1,7 @@
 // Package sdnotify tells the service manager how the daemon is: ready, reloading, alive,
-// stopping. Where no manager listens (NOTIFY_SOCKET is not set) everything is a no-op
-// without error, so that callers need not ask.
+// stopping. It gives the manager descriptors to keep (store.go), and takes those that this process
+// was started with (inherit.go). Where no manager listens (NOTIFY_SOCKET is not set) everything is
+// a no-op without error, so that callers need not ask.
 //
 // It runs in the parent only; children do not get the manager's variables. The variables stay
 // in the environment: whoever starts a child leaves them out.
