@@ -61,6 +61,42 @@ func (x *Indexes) Allocate() (wire.Index, error) {
 	}
 }
 
+// ErrIndexTaken says that an index is in use, or at rest.
+var ErrIndexTaken = errors.New("keys: index is taken")
+
+// Reserve takes the index of a slot that an earlier process of this node has left. It
+// must come before others can be allocated.
+func (x *Indexes) Reserve(index wire.Index) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if _, found := x.taken[index]; found || index == 0 || index > wire.MaxIndex {
+		return ErrIndexTaken
+	}
+	x.taken[index] = true
+	return nil
+}
+
+// Rest keeps an index that an earlier process has released, or would have, from being
+// given out for 60 s from now.
+func (x *Indexes) Rest(index wire.Index) {
+	if x.Reserve(index) == nil {
+		x.Release(index)
+	}
+}
+
+// Resting lists the indexes at rest.
+func (x *Indexes) Resting() []wire.Index {
+	now := x.clock()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.wakeLocked(now)
+	all := make([]wire.Index, len(x.resting))
+	for i, r := range x.resting {
+		all[i] = r.index
+	}
+	return all
+}
+
 // Release gives an index back. One that is not live is left alone, so releasing
 // twice does no harm.
 func (x *Indexes) Release(index wire.Index) {

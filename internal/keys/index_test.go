@@ -93,3 +93,31 @@ func TestIndexesAreSafeForConcurrentUse(t *testing.T) {
 	}
 	wait.Wait()
 }
+
+func TestIndexesOfAnEarlierProcessAreNotGivenOut(t *testing.T) {
+	c := &clock{time.Now()}
+	x := keys.NewIndexes(c.read)
+	if err := x.Reserve(7); err != nil {
+		t.Fatal(err)
+	}
+	for _, taken := range []wire.Index{7, 0, wire.MaxIndex + 1} {
+		if err := x.Reserve(taken); !errors.Is(err, keys.ErrIndexTaken) {
+			t.Errorf("Reserve(%#x) = %v, want %v", taken, err, keys.ErrIndexTaken)
+		}
+	}
+	x.Rest(8)
+	x.Rest(7) // in use: it stays so
+	if err := x.Reserve(8); !errors.Is(err, keys.ErrIndexTaken) {
+		t.Errorf("Reserve of an index at rest = %v", err)
+	}
+	if got := x.Resting(); len(got) != 1 || got[0] != 8 {
+		t.Errorf("at rest: %v, want 8", got)
+	}
+	c.now = c.now.Add(time.Minute)
+	if got := x.Resting(); len(got) != 0 {
+		t.Errorf("at rest after a minute: %v", got)
+	}
+	if err := x.Reserve(8); err != nil {
+		t.Errorf("Reserve of an index that has rested: %v", err)
+	}
+}

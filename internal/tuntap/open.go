@@ -168,6 +168,20 @@ func (d *Device) configure(fd int, wanted Offloads) error {
 	if err := setInterface(fd, d.name, d.mode.flag()|unix.IFF_NO_PI|unix.IFF_VNET_HDR); err != nil {
 		return explainAttach(err)
 	}
+	if err := d.equip(fd, wanted); err != nil {
+		return err
+	}
+	if !d.created {
+		return nil
+	}
+	if err := unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 0); err != nil {
+		return fmt.Errorf("clear persistence: %w", err)
+	}
+	return nil
+}
+
+// equip sets what each process sets anew, and notes the interface's number.
+func (d *Device) equip(fd int, wanted Offloads) error {
 	if err := unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, HeaderSize); err != nil {
 		return fmt.Errorf("set header size: %w", err)
 	}
@@ -181,12 +195,6 @@ func (d *Device) configure(fd int, wanted Offloads) error {
 		return fmt.Errorf("look up the interface: %w", err)
 	}
 	d.index = link.Attrs().Index
-	if !d.created {
-		return nil
-	}
-	if err := unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 0); err != nil {
-		return fmt.Errorf("clear persistence: %w", err)
-	}
 	return nil
 }
 
@@ -204,7 +212,7 @@ func (d *Device) Mode() Mode { return d.mode }
 // so it tells a device from a later one of the same name.
 func (d *Device) Index() int { return d.index }
 
-// Created reports whether Open made the device.
+// Created reports whether tund made the device, so that it ends with its last descriptor.
 func (d *Device) Created() bool { return d.created }
 
 // Offloads returns the offloads in force.

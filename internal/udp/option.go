@@ -97,10 +97,7 @@ func setDiscovery(fd, family, v4, v6 int) error {
 func sockaddr(family int, addr netip.AddrPort) (unix.Sockaddr, error) {
 	ip := addr.Addr().Unmap()
 	if !ip.IsValid() {
-		ip = netip.IPv6Unspecified()
-		if family == unix.AF_INET {
-			ip = netip.IPv4Unspecified()
-		}
+		ip = wildcard(family)
 	}
 	if family == unix.AF_INET {
 		if !ip.Is4() {
@@ -145,6 +142,11 @@ func localAddr(fd int) (netip.AddrPort, error) {
 	if err != nil {
 		return netip.AddrPort{}, fmt.Errorf("read local address: %w", err)
 	}
+	return addrPort(sa)
+}
+
+// addrPort reads what the kernel says of an address, IPv4 as IPv4 and without a zone.
+func addrPort(sa unix.Sockaddr) (netip.AddrPort, error) {
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)), nil

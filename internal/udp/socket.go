@@ -20,6 +20,8 @@ type Socket struct {
 	family int
 	local  netip.AddrPort // as bound; not valid before
 	remote netip.AddrPort // as connected; not valid otherwise
+
+	guessed bool // of local the port alone is known: an earlier process has bound it
 }
 
 // NewSocket opens an unbound socket that drops everything until it is connected.
@@ -173,7 +175,23 @@ func (s *Socket) disconnect(fd int) error {
 		return err
 	}
 	s.remote = netip.AddrPort{}
+	if err := s.learnLocal(fd); err != nil {
+		return err
+	}
 	return s.restorePort(fd)
+}
+
+// learnLocal asks for what an earlier process has bound an adopted socket to. Where the port
+// was the kernel's choice it is gone by now, and the address was the wildcard.
+func (s *Socket) learnLocal(fd int) error {
+	if !s.guessed {
+		return nil
+	}
+	bound, err := localAddr(fd)
+	if err == nil && bound.Port() != 0 {
+		s.local, s.guessed = bound, false
+	}
+	return err
 }
 
 // restorePort binds again where the port was the kernel's choice: such a port is
