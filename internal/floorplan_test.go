@@ -31,7 +31,7 @@ var layers = []map[string][]string{
 	{ // 1, edges: one facility of the system each
 		"internal/aead":              {"internal/keys"},
 		"internal/netcfg":            {},
-		"internal/pipe":              {"internal/keys", "internal/wire"},
+		"internal/pipe":              {"internal/keys", "internal/replay", "internal/wire"},
 		"internal/sandbox":           {},
 		"internal/sdnotify":          {},
 		"internal/tuntap":            {},

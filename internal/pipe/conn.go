@@ -40,7 +40,7 @@ type Conn struct {
 // Closing them is the caller's business, and the only way to interrupt Receive.
 func NewConn(r io.Reader, w io.Writer, role Role) *Conn {
 	// Messages with key bytes must fit, or append would leave copies of them behind.
-	const roomy = 512
+	const roomy = headSize + maxKeyState
 	return &Conn{role: role, r: r, in: make([]byte, roomy), w: w, out: make([]byte, 0, roomy)}
 }
 
@@ -52,17 +52,27 @@ func (c *Conn) Send(m Message) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	frame := append(c.out[:0], 0, 0, 0, 0, byte(m.Type()))
-	frame = m.appendBody(frame)
+	frame, err := appendFrame(c.out[:0], m)
 	defer clear(frame)
-	if body := len(frame) - headSize; body > maxBody(m.Type()) {
-		return fmt.Errorf("send message of type %d: body of %d bytes is too long", m.Type(), body)
+	if err != nil {
+		return fmt.Errorf("send message of type %d: %w", m.Type(), err)
 	}
-	big.PutUint32(frame, uint32(len(frame)-headSize+1))
 	if _, err := c.w.Write(frame); err != nil {
 		return fmt.Errorf("send message of type %d: %w", m.Type(), err)
 	}
 	return nil
+}
+
+// appendFrame appends all of a message that fits in a frame.
+func appendFrame(dst []byte, m Message) ([]byte, error) {
+	start := len(dst)
+	dst = m.appendBody(append(dst, 0, 0, 0, 0, byte(m.Type())))
+	body := len(dst) - start - headSize
+	if body > maxBody(m.Type()) {
+		return dst, fmt.Errorf("body of %d bytes is too long", body)
+	}
+	big.PutUint32(dst[start:], uint32(body+1))
+	return dst, nil
 }
 
 // Receive reads one message. One goroutine at a time may call it. The error is io.EOF

@@ -15,6 +15,6 @@
 // soon as they are written or parsed; the messages themselves are wiped by whoever
 // holds them.
 //
-// The package is used by both processes. It imports keys and wire for their types
+// The package is used by both processes. It imports keys, replay and wire for their types
 // and nothing else of tund.
 package pipe

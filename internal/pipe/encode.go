@@ -27,6 +27,7 @@ func (m Configure) appendBody(dst []byte) []byte {
 	dst = appendDuration(dst, m.Keepalive)
 	dst = appendDuration(dst, m.KeyLifetime)
 	dst = big.AppendUint16(dst, uint16(m.Offloads))
+	dst = appendBool(dst, m.Await)
 	dst = big.AppendUint32(dst, uint32(len(m.AllowedIPs)))
 	for _, p := range m.AllowedIPs {
 		dst = appendPrefix(dst, p)
@@ -77,23 +78,16 @@ func (m Wiped) appendBody(dst []byte) []byte    { return big.AppendUint64(dst, m
 func (m GetStats) appendBody(dst []byte) []byte { return big.AppendUint64(dst, m.Seq) }
 
 func (m Stats) appendBody(dst []byte) []byte {
-	d := m.Drops
-	for _, n := range [...]uint64{
-		m.Seq, m.RxBytes, m.TxBytes, m.RxPackets, m.TxPackets,
-		d.Auth, d.Replay, d.Malformed, d.Unknown, d.Queue, d.Source, d.Device, d.Send, d.NoKey,
-		m.Received, m.Missing,
-	} {
-		dst = big.AppendUint64(dst, n)
-	}
+	dst = appendUint64s(dst, m.Seq, m.RxBytes, m.TxBytes, m.RxPackets, m.TxPackets)
+	dst = appendDrops(dst, m.Drops)
+	dst = appendUint64s(dst, m.Received, m.Missing)
 	dst = appendGeneration(dst, m.SendKey, m.SendGeneration)
 	dst = append(dst, m.ReceiveSlots)
 	dst = appendDuration(dst, m.LastReceived)
 	dst = appendDuration(dst, m.RTT)
 	dst = appendText(dst, m.Engine)
 	dst = big.AppendUint16(dst, uint16(m.Offloads))
-	dst = big.AppendUint64(dst, m.Fallbacks.Sends)
-	dst = big.AppendUint64(dst, m.Fallbacks.Writes)
-	return big.AppendUint64(dst, m.Fallbacks.Checksums)
+	return appendFallbacks(dst, m.Fallbacks)
 }
 
 func (m SendProbe) appendBody(dst []byte) []byte { return big.AppendUint64(dst, m.ID) }
@@ -132,6 +126,21 @@ func appendSlot(dst []byte, send, receive wire.Index, activate bool) []byte {
 func appendDataKey(dst []byte, k *keys.DataKey) []byte {
 	dst = append(dst, k.Key[:]...)
 	return append(dst, k.IV[:]...)
+}
+
+func appendDrops(dst []byte, d Drops) []byte {
+	return appendUint64s(dst, d.Auth, d.Replay, d.Malformed, d.Unknown, d.Queue, d.Source, d.Device, d.Send, d.NoKey)
+}
+
+func appendFallbacks(dst []byte, f Fallbacks) []byte {
+	return appendUint64s(dst, f.Sends, f.Writes, f.Checksums)
+}
+
+func appendUint64s(dst []byte, numbers ...uint64) []byte {
+	for _, n := range numbers {
+		dst = big.AppendUint64(dst, n)
+	}
+	return dst
 }
 
 func appendDuration(dst []byte, d time.Duration) []byte {

@@ -9,7 +9,7 @@ import (
 )
 
 // Version is the version of this catalogue. Increase when a message changes.
-const Version = 2
+const Version = 3
 
 // The descriptors that a child inherits, by position.
 const (
@@ -27,6 +27,9 @@ const (
 //	                                <--  Hello{Version, PID}
 //	Configure{Seq, ...}          -->                 before any key; again on reload
 //	                                <--  Configured{Seq}
+//	KeyState{KeyID, ...}         -->                 each key of the child before, if Configure said so
+//	Resume{Seq, ...}             -->                 and the rest of what it knew
+//	                                <--  Resumed{Seq, Err}
 //	InstallKey{KeyID, ...}       -->                 generation 0 of a new key
 //	                                <--  Installed{KeyID, 0, Err}
 //	InstallIV{KeyID, Generation} -->                 a further generation of that key
@@ -40,15 +43,19 @@ const (
 //	                                <--  Stats{Seq, ...}
 //	SendProbe{ID}                -->
 //	                                <--  ProbeResult{ID, ...}
+//	HandOver{}                   -->                 the child sends nothing any more to the peer
+//	                                <--  KeyState{KeyID, ...}            each key
+//	                                <--  HandedOver{...}                 and the rest; it ends with status 0
 //	Stop{}                       -->                 the child ends with status 0
 //	                             <--  KeyActive{KeyID, Generation}   unasked: first authentic packet
 //	                             <--  RekeyDue{KeyID, Reason}        unasked: a limit is near or reached
 //	                             <--  Fatal{Reason}                  unasked: the child ends
 //	(pipe closed)                -->                 the child ends
 //
-// All messages are plain values. Those that carry key bytes have a Wipe method.
+// All messages are plain values, but for *KeyState. Those that carry key bytes have a
+// Wipe method.
 
-// Message is one of the messages of the catalogue, by value.
+// Message is one of the messages of the catalogue.
 type Message interface {
 	// Type is the number that stands for this message on the pipe.
 	Type() Type
@@ -81,6 +88,11 @@ const (
 	TypeRekeyDue    Type = 17
 	TypeStop        Type = 18
 	TypeFatal       Type = 19
+	TypeHandOver    Type = 20
+	TypeKeyState    Type = 21
+	TypeHandedOver  Type = 22
+	TypeResume      Type = 23
+	TypeResumed     Type = 24
 )
 
 // Mode says what the tunnel carries. It must be ModeTUN or ModeTAP.
@@ -119,6 +131,7 @@ type Configure struct {
 	Keepalive   time.Duration  // longest silence of the sender; 0: no keepalive
 	KeyLifetime time.Duration  // from a key's installation to its end
 	Offloads    Offloads       // of the device those in force; of the socket those to try
+	Await       bool           // no packet moves before Resume; counts in the first Configure alone
 }
 
 // Configured answers Configure: it is in force.

@@ -24,6 +24,9 @@ func parse(t Type, body []byte) (Message, error) {
 		return nil, fmt.Errorf("parse message of type %d: unknown type", t)
 	}
 	if r.bad || len(r.rest) != 0 {
+		if state, ok := m.(*KeyState); ok {
+			state.Wipe()
+		}
 		return nil, fmt.Errorf("parse message of type %d: %w", t, errMalformed)
 	}
 	return m, nil
@@ -77,12 +80,25 @@ func (r *reader) message(t Type) Message {
 		return Stop{}
 	case TypeFatal:
 		return Fatal{Reason: r.text()}
+	case TypeHandOver:
+		return HandOver{}
+	case TypeKeyState:
+		return r.keyState()
+	case TypeHandedOver:
+		return r.handedOver()
+	case TypeResume:
+		return Resume{Seq: r.uint64(), End: r.handedOver()}
+	case TypeResumed:
+		return Resumed{Seq: r.uint64(), Err: r.text()}
 	}
 	return nil
 }
 
 func (r *reader) configure() Configure {
-	m := Configure{Seq: r.uint64(), Mode: r.mode(), Keepalive: r.duration(), KeyLifetime: r.duration(), Offloads: r.offloads()}
+	m := Configure{
+		Seq: r.uint64(), Mode: r.mode(), Keepalive: r.duration(), KeyLifetime: r.duration(), Offloads: r.offloads(),
+		Await: r.bool(),
+	}
 	for n := r.uint32(); n > 0 && !r.bad; n-- {
 		m.AllowedIPs = append(m.AllowedIPs, r.prefix())
 	}
@@ -108,17 +124,25 @@ func (r *reader) stats() Stats {
 	return Stats{
 		Seq:     r.uint64(),
 		RxBytes: r.uint64(), TxBytes: r.uint64(), RxPackets: r.uint64(), TxPackets: r.uint64(),
-		Drops: Drops{
-			Auth: r.uint64(), Replay: r.uint64(), Malformed: r.uint64(), Unknown: r.uint64(), Queue: r.uint64(),
-			Source: r.uint64(), Device: r.uint64(), Send: r.uint64(), NoKey: r.uint64(),
-		},
+		Drops:    r.drops(),
 		Received: r.uint64(), Missing: r.uint64(),
 		SendKey: keys.KeyID(r.uint64()), SendGeneration: r.generation(),
 		ReceiveSlots: r.byte(),
 		LastReceived: r.signedDuration(), RTT: r.duration(),
 		Engine: r.text(), Offloads: r.offloads(),
-		Fallbacks: Fallbacks{Sends: r.uint64(), Writes: r.uint64(), Checksums: r.uint64()},
+		Fallbacks: r.fallbacks(),
 	}
+}
+
+func (r *reader) drops() Drops {
+	return Drops{
+		Auth: r.uint64(), Replay: r.uint64(), Malformed: r.uint64(), Unknown: r.uint64(), Queue: r.uint64(),
+		Source: r.uint64(), Device: r.uint64(), Send: r.uint64(), NoKey: r.uint64(),
+	}
+}
+
+func (r *reader) fallbacks() Fallbacks {
+	return Fallbacks{Sends: r.uint64(), Writes: r.uint64(), Checksums: r.uint64()}
 }
 
 func (r *reader) probeResult() ProbeResult {

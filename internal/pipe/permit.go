@@ -12,13 +12,13 @@ const (
 // maySend is the table of who may send what. It holds every type of the catalogue.
 func maySend(r Role, t Type) bool {
 	switch t {
-	case TypeHello:
-		return true
+	case TypeHello, TypeKeyState:
+		return r == Parent || r == Child
 	case TypeConfigure, TypeInstallKey, TypeInstallIV, TypeActivate, TypeRetire, TypeDrop,
-		TypeWipe, TypeGetStats, TypeSendProbe, TypeStop:
+		TypeWipe, TypeGetStats, TypeSendProbe, TypeStop, TypeHandOver, TypeResume:
 		return r == Parent
 	case TypeConfigured, TypeInstalled, TypeKeyActive, TypeWiped, TypeStats, TypeProbeResult,
-		TypeRekeyDue, TypeFatal:
+		TypeRekeyDue, TypeFatal, TypeHandedOver, TypeResumed:
 		return r == Child
 	}
 	return false
@@ -36,8 +36,12 @@ func (r Role) other() Role {
 // administrator writes; everything else is small, so that a child which was taken
 // over cannot make its parent hold much memory.
 func maxBody(t Type) int {
-	if t == TypeConfigure {
+	switch t {
+	case TypeConfigure:
 		return maxFrame - 1
+	case TypeKeyState:
+		return maxKeyState
+	default:
+		return 2 * maxText
 	}
-	return 2 * maxText
 }

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -26,21 +27,11 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // catalogue holds one message of every type, with no field at its zero value where
 // the type permits that.
 func catalogue() []Message {
-	dataKey := func(first byte) keys.DataKey {
-		var k keys.DataKey
-		for i := range k.Key {
-			k.Key[i] = first + byte(i)
-		}
-		for i := range k.IV {
-			k.IV[i] = first + 0x40 + byte(i)
-		}
-		return k
-	}
 	return []Message{
 		Hello{Version: Version, PID: 4711},
 		Configure{
 			Seq: 1, Mode: ModeTAP, Keepalive: 25 * time.Second, KeyLifetime: time.Hour,
-			Offloads:   OffloadCsum | OffloadUDPGRO,
+			Offloads: OffloadCsum | OffloadUDPGRO, Await: true,
 			AllowedIPs: []netip.Prefix{netip.MustParsePrefix("10.1.2.0/24"), netip.MustParsePrefix("2001:db8::/32")},
 		},
 		Configured{Seq: 2},
@@ -73,6 +64,55 @@ func catalogue() []Message {
 		RekeyDue{KeyID: 49, Reason: RekeyBytes},
 		Stop{},
 		Fatal{Reason: "device gone"},
+		HandOver{},
+		keyState(),
+		handedOver(),
+		Resume{Seq: 53, End: handedOver()},
+		Resumed{Seq: 54, Err: "no clock"},
+	}
+}
+
+// dataKey makes a key of 44 different bytes.
+func dataKey(first byte) keys.DataKey {
+	var k keys.DataKey
+	for i := range k.Key {
+		k.Key[i] = first + byte(i)
+	}
+	for i := range k.IV {
+		k.IV[i] = first + 0x40 + byte(i)
+	}
+	return k
+}
+
+// keyState is a sample of the message that is sent by pointer.
+func keyState() *KeyState {
+	m := &KeyState{
+		KeyID: 60, Epoch: 61, AEAD: keys.AES256GCM, Send: dataKey(0x10), Receive: dataKey(0x80), PartialCsum: true,
+		Installed: time.Hour, Next: 62, SendBytes: 63, ReceiveBytes: 64, FailedOpens: 65,
+		SendOver: true, ReceiveOver: true, DuePackets: true, DueBytes: true,
+		Slots: []SlotState{
+			{Generation: 66, SendIndex: 67, ReceiveIndex: 68, Heard: true, Announced: true, Retired: true},
+			{Generation: 69, SendIndex: 70, ReceiveIndex: 71},
+		},
+	}
+	m.Window.Next, m.Window.Received = 9000, 1000
+	for i := range m.Window.Seen {
+		m.Window.Seen[i] = uint64(i)<<32 | 1
+	}
+	return m
+}
+
+func handedOver() HandedOver {
+	return HandedOver{
+		Keys: 1, SendKey: 72, SendGeneration: 73, FloorKey: 74, FloorGeneration: 75, NewestKey: 76,
+		Totals: Totals{
+			RxBytes: 77, TxBytes: 78, RxPackets: 79, TxPackets: 80,
+			Drops: Drops{
+				Auth: 81, Replay: 82, Malformed: 83, Unknown: 84, Queue: 85, Source: 86, Device: 87, Send: 88, NoKey: 89,
+			},
+			Received: 90, Missing: 91, Fallbacks: Fallbacks{Sends: 92, Writes: 93, Checksums: 94},
+			LastReceived: -1, LastSent: 95, RTT: 96,
+		},
 	}
 }
 
@@ -101,7 +141,12 @@ func receiver(p []byte, from Role) *Conn {
 	return c
 }
 
-func name(m Message) string { return strings.TrimPrefix(fmt.Sprintf("%T", m), "pipe.") }
+func name(m Message) string {
+	return strings.TrimPrefix(strings.TrimPrefix(fmt.Sprintf("%T", m), "*"), "pipe.")
+}
+
+// oneWay says whether only one side may send m.
+func oneWay(m Message) bool { return m.Type() != TypeHello && m.Type() != TypeKeyState }
 
 func TestEveryTypeOfTheCatalogueHasASample(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "message.go", nil, 0)
@@ -134,7 +179,7 @@ func TestEveryTypeHasItsOwnNumberAndOneSender(t *testing.T) {
 		}
 		seen[m.Type()] = m
 		parent, child := maySend(Parent, m.Type()), maySend(Child, m.Type())
-		if _, hello := m.(Hello); parent == child && !hello {
+		if (parent != child) != oneWay(m) || !parent && !child {
 			t.Errorf("%T: parent may send %v, child may send %v", m, parent, child)
 		}
 	}
@@ -182,7 +227,7 @@ func (c *Conn) receiveAs(m Message) (Message, error) {
 
 func TestSendRefusesTheWrongDirection(t *testing.T) {
 	for _, m := range catalogue() {
-		if m.Type() == TypeHello {
+		if !oneWay(m) {
 			continue
 		}
 		if err := NewConn(nil, io.Discard, sender(m).other()).Send(m); !errors.Is(err, ErrDirection) {
@@ -193,7 +238,7 @@ func TestSendRefusesTheWrongDirection(t *testing.T) {
 
 func TestReceiveRefusesTheWrongDirection(t *testing.T) {
 	for _, m := range catalogue() {
-		if m.Type() == TypeHello {
+		if !oneWay(m) {
 			continue
 		}
 		if _, err := receiver(frame(t, m), sender(m).other()).Receive(); !errors.Is(err, ErrDirection) {
@@ -255,11 +300,12 @@ func TestReceiveRefusesBadFrames(t *testing.T) {
 		{"index over 24 bits", Parent, "0000001605" + "0000000000000001" + "00000001" + "01000000" + "00000001" + "00"},
 		{"text beyond its limit", Child, text(1025) + strings.Repeat("61", 1025)},
 		{"text that is not UTF-8", Child, text(1) + "ff"},
-		{"mode 0", Parent, "0000001e02" + "0000000000000001" + "00" + strings.Repeat("00", 20)},
-		{"negative keepalive", Parent, "0000001e02" + "0000000000000001" + "01" + "ff" + strings.Repeat("00", 19)},
-		{"more prefixes than bytes", Parent, "0000001e02" + "0000000000000001" + "01" + strings.Repeat("00", 16) + "ffffffff"},
-		{"prefix of 5 bytes", Parent, "0000002502" + "0000000000000001" + "01" + strings.Repeat("00", 16) + "00000001" + "050a0000000008"},
-		{"prefix of 33 bits", Parent, "0000002402" + "0000000000000001" + "01" + strings.Repeat("00", 16) + "00000001" + "040a00000021"},
+		{"mode 0", Parent, "0000002102" + "0000000000000001" + "00" + strings.Repeat("00", 23)},
+		{"negative keepalive", Parent, "0000002102" + "0000000000000001" + "01" + "ff" + strings.Repeat("00", 22)},
+		{"more prefixes than bytes", Parent, "0000002102" + "0000000000000001" + "01" + strings.Repeat("00", 19) + "ffffffff"},
+		{"prefix of 5 bytes", Parent, "0000002802" + "0000000000000001" + "01" + strings.Repeat("00", 19) + "00000001" + "050a0000000008"},
+		{"await 2", Parent, "0000002102" + "0000000000000001" + "01" + strings.Repeat("00", 18) + "02" + "00000000"},
+		{"prefix of 33 bits", Parent, "0000002702" + "0000000000000001" + "01" + strings.Repeat("00", 19) + "00000001" + "040a00000021"},
 	}
 	for _, tt := range tests {
 		p, err := hex.DecodeString(tt.hex)
@@ -292,46 +338,59 @@ func TestSendRefusesAConfigurationThatIsTooLong(t *testing.T) {
 }
 
 func TestBuffersHoldNoKeyBytesAfterUse(t *testing.T) {
-	var m InstallKey
-	for _, sample := range catalogue() {
-		if key, ok := sample.(InstallKey); ok {
-			m = key
+	most := keyState()
+	most.Slots = slices.Repeat(most.Slots, maxStates/2)
+	for _, m := range []Message{installKey(t), most} {
+		var b bytes.Buffer
+		parent := NewConn(nil, &b, Parent)
+		out := parent.out[:cap(parent.out)]
+		if err := parent.Send(m); err != nil {
+			t.Fatal(err)
 		}
-	}
-	var b bytes.Buffer
-	parent := NewConn(nil, &b, Parent)
-	if err := parent.Send(m); err != nil {
-		t.Fatal(err)
-	}
-	child := receiver(b.Bytes(), Parent)
-	if _, err := child.Receive(); err != nil {
-		t.Fatal(err)
-	}
-	for name, buffer := range map[string][]byte{"send": parent.out, "receive": child.in} {
-		buffer = buffer[:cap(buffer)]
-		if !bytes.Equal(buffer, make([]byte, len(buffer))) {
-			t.Errorf("%s buffer: %x", name, buffer)
+		child := receiver(b.Bytes(), Parent)
+		in := child.in[:cap(child.in)]
+		if _, err := child.Receive(); err != nil {
+			t.Fatal(err)
 		}
-	}
-}
-
-func TestWipeZeroesBothKeys(t *testing.T) {
-	for _, sample := range catalogue() {
-		if m, ok := sample.(InstallKey); ok {
-			m.Wipe()
-			if m.Send != (keys.DataKey{}) || m.Receive != (keys.DataKey{}) {
-				t.Error("key bytes are left")
+		if &out[0] != &parent.out[:1][0] || &in[0] != &child.in[0] {
+			t.Errorf("%T: a buffer was too small", m)
+		}
+		for name, buffer := range map[string][]byte{"send": out, "receive": in} {
+			if !bytes.Equal(buffer, make([]byte, len(buffer))) {
+				t.Errorf("%T: %s buffer: %x", m, name, buffer)
 			}
 		}
 	}
 }
 
-func TestNoKeyIsEverPrinted(t *testing.T) {
+func installKey(t *testing.T) InstallKey {
+	t.Helper()
 	for _, sample := range catalogue() {
 		if m, ok := sample.(InstallKey); ok {
-			for _, verb := range []string{"%v", "%+v", "%#v", "%x", "%s"} {
-				s := fmt.Sprintf(verb, m)
-				if strings.Contains(s, "101112") || strings.Contains(s, "16 17 18") || strings.Contains(s, "0x10, 0x11") {
+			return m
+		}
+	}
+	t.Fatal("no sample")
+	return InstallKey{}
+}
+
+func TestWipeZeroesBothKeys(t *testing.T) {
+	m, state := installKey(t), keyState()
+	m.Wipe()
+	state.Wipe()
+	for _, k := range []keys.DataKey{m.Send, m.Receive, state.Send, state.Receive} {
+		if k != (keys.DataKey{}) {
+			t.Error("key bytes are left")
+		}
+	}
+}
+
+func TestNoKeyIsEverPrinted(t *testing.T) {
+	for _, m := range []any{installKey(t), keyState(), *keyState(), []*KeyState{keyState()}, Message(keyState())} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%x", "%s", "%d", "%q"} {
+			s := fmt.Sprintf(verb, m)
+			for _, bytes := range []string{"101112", "16 17 18", "0x10, 0x11", "10, 11", `\x10\x11`} {
+				if strings.Contains(s, bytes) {
 					t.Errorf("%s: %s", verb, s)
 				}
 			}
