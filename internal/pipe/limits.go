@@ -7,6 +7,11 @@ const (
 	MaxSlots = 32 // IV generations of all keys together
 )
 
+// MaxStates bounds what a child holds in all, and so hands over: keys and, for each of
+// them, IV generations. It is more than it receives with, since what can only be sent
+// with counts too.
+const MaxStates = 2 * MaxSlots
+
 // EngineVariable names the engine of package aead in a child's environment: a child
 // loads it before it hears of anything else.
 const EngineVariable = "TUND_ENGINE"

@@ -339,7 +339,7 @@ func TestSendRefusesAConfigurationThatIsTooLong(t *testing.T) {
 
 func TestBuffersHoldNoKeyBytesAfterUse(t *testing.T) {
 	most := keyState()
-	most.Slots = slices.Repeat(most.Slots, maxStates/2)
+	most.Slots = slices.Repeat(most.Slots, MaxStates/2)
 	for _, m := range []Message{installKey(t), most} {
 		var b bytes.Buffer
 		parent := NewConn(nil, &b, Parent)

@@ -48,7 +48,7 @@ func DecodeState(p []byte) ([]*KeyState, HandedOver, error) {
 		default:
 			return nil, HandedOver{}, refuse(states, ErrDirection)
 		}
-		if len(states) > maxStates {
+		if len(states) > MaxStates {
 			return nil, HandedOver{}, refuse(states, errMalformed)
 		}
 	}

@@ -44,11 +44,11 @@ func TestDecodeStateRefusesWhatWasNotEncoded(t *testing.T) {
 		"one key too many":      slices.Concat(key, key, end),
 		"bytes after the end":   slices.Concat(key, end, []byte{0}),
 		"a message of another":  slices.Concat(twice, key, end),
-		"keys without a bound":  slices.Concat(bytes.Repeat(key, maxStates+1), end),
+		"keys without a bound":  slices.Concat(bytes.Repeat(key, MaxStates+1), end),
 		"a length of 0":         {0, 0, 0, 0, byte(TypeKeyState)},
 		"a length over 4 GiB":   {255, 255, 255, 255, byte(TypeKeyState)},
 		"a key with no slots":   slices.Concat(keyFrame(t, 0), end),
-		"a key of 65 slots":     slices.Concat(keyFrame(t, maxStates+1), end),
+		"a key of 65 slots":     slices.Concat(keyFrame(t, MaxStates+1), end),
 		"a key that is too old": slices.Concat(key[:4], []byte{0x7f}, key[5:], end),
 	}
 	for name, p := range tests {
@@ -76,15 +76,15 @@ func keyFrame(t *testing.T, slots int) []byte {
 }
 
 func TestEveryKeyStateThatParsesFitsItsFrame(t *testing.T) {
-	states, _, err := DecodeState(slices.Concat(keyFrame(t, maxStates), frame(t, handedOver())))
-	if err != nil || len(states) != 1 || len(states[0].Slots) != maxStates {
+	states, _, err := DecodeState(slices.Concat(keyFrame(t, MaxStates), frame(t, handedOver())))
+	if err != nil || len(states) != 1 || len(states[0].Slots) != MaxStates {
 		t.Errorf("%d keys, %v", len(states), err)
 	}
 }
 
 func TestEncodeStateRefusesATooLongKey(t *testing.T) {
 	m := keyState()
-	m.Slots = slices.Repeat(m.Slots, maxStates)
+	m.Slots = slices.Repeat(m.Slots, MaxStates)
 	p, err := EncodeState([]*KeyState{m}, handedOver())
 	if err == nil {
 		_, _, err = DecodeState(p)
@@ -118,7 +118,7 @@ func FuzzDecodeState(f *testing.F) {
 func FuzzKeyState(f *testing.F) {
 	f.Add(keyState().appendBody(nil))
 	most := keyState()
-	most.Slots = slices.Repeat(most.Slots, maxStates/2)
+	most.Slots = slices.Repeat(most.Slots, MaxStates/2)
 	f.Add(most.appendBody(nil))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		m, err := parse(TypeKeyState, p)

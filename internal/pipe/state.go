@@ -16,10 +16,6 @@ import (
 // maxKeyState bounds the body of a KeyState: 1200 bytes, and 15 for each slot.
 const maxKeyState = 1 << 12
 
-// maxStates bounds what a child hands over: more than it receives with, since what it
-// only sends with counts too.
-const maxStates = 2 * MaxSlots
-
 // HandOver makes the child stop both packet loops for good, after the batch in work, and
 // tell all that it knows: a KeyState for each key, then HandedOver. With that it ends.
 type HandOver struct{}
@@ -141,7 +137,7 @@ func (m *KeyState) appendBody(dst []byte) []byte {
 	}
 	dst = appendUint64s(dst, uint64(m.Window.Next), m.Window.Received)
 	dst = appendUint64s(dst, m.Window.Seen[:]...)
-	dst = append(dst, byte(min(len(m.Slots), maxStates+1))) // too many are refused at the other end
+	dst = append(dst, byte(min(len(m.Slots), MaxStates+1))) // too many are refused at the other end
 	for _, s := range m.Slots {
 		dst = s.append(dst)
 	}
@@ -190,7 +186,7 @@ func (r *reader) keyState() *KeyState {
 		m.Window.Seen[i] = r.uint64()
 	}
 	n := r.byte()
-	r.require(n >= 1 && n <= maxStates)
+	r.require(n >= 1 && n <= MaxStates)
 	for ; n > 0 && !r.bad; n-- {
 		m.Slots = append(m.Slots, SlotState{
 			Generation: r.generation(), SendIndex: r.index(), ReceiveIndex: r.index(),
@@ -212,6 +208,6 @@ func (r *reader) handedOver() HandedOver {
 			LastReceived: r.signedDuration(), LastSent: r.signedDuration(), RTT: r.duration(),
 		},
 	}
-	r.require(m.Keys <= maxStates)
+	r.require(m.Keys <= MaxStates)
 	return m
 }

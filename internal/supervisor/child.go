@@ -20,7 +20,9 @@ type phase uint8
 const (
 	starting phase = iota
 	configuring
+	resuming
 	running
+	handing
 	ending
 )
 
@@ -38,6 +40,7 @@ type child struct {
 	in     *os.File // the pipe's end to write to the child
 	out    *os.File // and the other's to read from it
 	conn   *pipe.Conn
+	resume *State // what it shall go on from, or nil
 
 	queue    chan pipe.Message // to the writer
 	received chan pipe.Message // from the reader, which closes it
@@ -58,6 +61,11 @@ type watch struct {
 	waiting   bool   // for the answer to the last heartbeat
 	fatal     string // the child's last words
 	cause     error  // why it was killed
+
+	leave    <-chan struct{} // nil once it was heeded
+	hurry    <-chan struct{} // nil before that
+	state    State           // what the child has handed over
+	complete bool            // all of it
 }
 
 // run looks after the child until it is gone, and says why it went.
@@ -68,7 +76,7 @@ func (c *child) run(ctx context.Context) error {
 	wg.Go(func() { c.exited <- exit{c.cmd.Wait()} }) // ends with the child
 	defer wg.Wait()
 	defer c.close()
-	c.watch.inbox = c.received
+	c.watch.inbox, c.watch.leave = c.received, c.s.leave
 	c.watch.timer = time.NewTimer(c.s.limits.hello)
 	defer c.watch.timer.Stop()
 	_ = c.enqueue(pipe.Hello{Version: pipe.Version, PID: uint32(os.Getpid())}) // the queue is empty
@@ -80,6 +88,10 @@ func (c *child) run(ctx context.Context) error {
 			c.kill(err)
 		case <-c.watch.timer.C:
 			c.onTimer()
+		case <-c.watch.leave:
+			c.onLeave()
+		case <-c.watch.hurry:
+			c.kill(errHurry)
 		case end := <-c.exited:
 			return c.reason(ctx, end)
 		case <-ctx.Done():
@@ -109,6 +121,7 @@ func (c *child) read() {
 		select {
 		case c.received <- m:
 		case <-c.done:
+			discard(m)
 			return
 		}
 	}
@@ -120,6 +133,7 @@ func (c *child) write() {
 		select {
 		case m := <-c.queue:
 			err := c.conn.Send(m)
+			discard(m)
 			if errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed) {
 				return // it is dead, or its heartbeat will be missed
 			}
@@ -158,19 +172,31 @@ func (c *child) onMessage(ctx context.Context, m pipe.Message, ok bool) {
 		c.watch.inbox = nil
 		if c.watch.phase != ending {
 			c.watch.phase = ending
-			c.watch.timer.Reset(c.s.limits.grace)
+			c.rest(c.s.limits.grace)
 		}
 		return
 	}
+	c.note(m)
 	switch c.watch.phase {
 	case starting:
 		c.onHello(m)
 	case configuring:
 		c.onConfigured(ctx, m)
+	case resuming:
+		c.onResumed(ctx, m)
 	case running:
 		c.onReceived(ctx, m)
+	case handing:
+		c.collect(m)
 	case ending:
-		c.note(m)
+		discard(m)
+	}
+}
+
+// rest sets the timer, unless that of HandOver runs already.
+func (c *child) rest(d time.Duration) {
+	if c.watch.leave != nil {
+		c.watch.timer.Reset(d)
 	}
 }
 
@@ -184,12 +210,12 @@ func (c *child) onHello(m pipe.Message) {
 	default:
 		c.watch.phase = configuring
 		c.watch.configure = c.s.o.Configure()
+		c.watch.configure.Await = c.resume != nil
 		_ = c.enqueue(c.watch.configure)
 	}
 }
 
 func (c *child) onConfigured(ctx context.Context, m pipe.Message) {
-	c.note(m)
 	configured, ok := m.(pipe.Configured)
 	if !ok {
 		return
@@ -198,15 +224,32 @@ func (c *child) onConfigured(ctx context.Context, m pipe.Message) {
 		c.kill(fmt.Errorf("answered configuration %d, not %d", configured.Seq, c.watch.configure.Seq))
 		return
 	}
+	if c.resume != nil {
+		c.watch.phase = resuming
+		c.sendState()
+		return
+	}
+	c.started(ctx, Started{})
+}
+
+func (c *child) started(ctx context.Context, s Started) {
 	c.watch.phase = running
-	c.watch.timer.Reset(c.s.o.Heartbeat)
-	c.s.setCurrent(c)
+	c.rest(c.s.o.Heartbeat)
 	c.s.o.Log.Info("child started", "child", c.number, "pid", c.cmd.Process.Pid)
-	c.emit(ctx, Started{})
+	if c.watch.leave == nil {
+		c.ask()
+		return
+	}
+	c.s.setCurrent(c)
+	c.emit(ctx, s)
 }
 
 func (c *child) onReceived(ctx context.Context, m pipe.Message) {
-	c.note(m)
+	if !isNews(m) {
+		discard(m)
+		c.kill(fmt.Errorf("message of type %d without being asked", m.Type()))
+		return
+	}
 	if stats, ok := m.(pipe.Stats); ok && stats.Seq == ownSeq|c.watch.beats && c.watch.waiting {
 		c.watch.waiting = false
 		c.watch.timer.Reset(c.s.o.Heartbeat)
@@ -234,9 +277,11 @@ func (c *child) emit(ctx context.Context, b Body) {
 // onTimer is called when the child has had its time, or when a heartbeat is due.
 func (c *child) onTimer() {
 	switch {
+	case c.watch.leave == nil:
+		c.kill(fmt.Errorf("did not hand over within %s", c.s.limits.grace))
 	case c.watch.phase == starting:
 		c.kill(fmt.Errorf("no hello within %s", c.s.limits.hello))
-	case c.watch.phase == configuring:
+	case c.watch.phase == configuring, c.watch.phase == resuming:
 		c.kill(fmt.Errorf("not configured within %s", c.s.limits.hello))
 	case c.watch.phase == ending:
 		c.kill(fmt.Errorf("closed its pipe and did not exit within %s", c.s.limits.grace))
@@ -271,8 +316,13 @@ func (c *child) reason(ctx context.Context, end exit) error {
 			break
 		}
 		c.note(m)
-		if c.watch.phase == running {
+		switch {
+		case c.watch.phase == handing:
+			c.collect(m)
+		case c.watch.phase == running && isNews(m):
 			c.emit(ctx, Received{Message: m})
+		default:
+			discard(m)
 		}
 	}
 	switch {
@@ -282,6 +332,8 @@ func (c *child) reason(ctx context.Context, end exit) error {
 		return fmt.Errorf("child: killed: %w", c.watch.cause)
 	case end.err != nil:
 		return fmt.Errorf("child: %w", end.err)
+	case c.watch.complete:
+		return nil
 	default:
 		return errors.New("child: exited without being told to")
 	}
@@ -289,6 +341,7 @@ func (c *child) reason(ctx context.Context, end exit) error {
 
 // stop ends the child in order, and returns when it is gone. Nobody hears its messages any more.
 func (c *child) stop() {
+	c.watch.complete = false
 	_ = c.enqueue(pipe.Stop{})
 	if c.gone(c.s.limits.grace) {
 		return
@@ -307,10 +360,11 @@ func (c *child) gone(within time.Duration) bool {
 	c.watch.timer.Reset(within)
 	for {
 		select {
-		case _, ok := <-c.watch.inbox:
+		case m, ok := <-c.watch.inbox:
 			if !ok {
 				c.watch.inbox = nil
 			}
+			discard(m)
 		case <-c.exited:
 			return true
 		case <-c.watch.timer.C:

@@ -16,8 +16,12 @@ type Event struct {
 // Body is Started, Received or Exited.
 type Body interface{ body() }
 
-// Started says that the child has its configuration and waits for keys.
-type Started struct{}
+// Started says that the child has its configuration and waits for keys, or goes on with
+// those of Options.Resume.
+type Started struct {
+	Resumed bool
+	Refused error // why it did not resume; nil also if there was nothing to resume
+}
 
 // Received is a message from the child. Stats come also as answers to the supervisor's own
 // heartbeats, with a Seq that has its highest bit set.

@@ -36,6 +36,9 @@ type Options struct {
 	Environment func() []string
 	// Configure gives the first Configure of each child. It is called by Run.
 	Configure func() pipe.Configure
+	// Resume, if not nil, is what an earlier child has handed over. The first child of Run,
+	// and no other, goes on from it. Run wipes it.
+	Resume *State
 	// Heartbeat is the time between heartbeats: 0 stands for 10 s.
 	Heartbeat time.Duration
 	// Events receives what happens, in order. Run waits until each is taken.
@@ -46,21 +49,28 @@ type Options struct {
 type limits struct {
 	hello  time.Duration // from start to Configured
 	answer time.Duration // to a heartbeat
-	grace  time.Duration // to end after Stop, after SIGTERM, or after it closed its pipe
+	grace  time.Duration // to end after Stop, HandOver, SIGTERM, or after it closed its pipe
 }
 
 var defaultLimits = limits{hello: 5 * time.Second, answer: 10 * time.Second, grace: 2 * time.Second}
 
 const defaultHeartbeat = 10 * time.Second
 
-// A Supervisor runs one peer's child at a time. Send is safe for concurrent use
-// with Run.
+// A Supervisor runs one peer's child at a time. Send and HandOver are safe for concurrent
+// use with Run.
 type Supervisor struct {
 	o      Options
 	limits limits
 
+	leave   chan struct{} // closed by HandOver: the child's end is near
+	hurry   chan struct{} // closed when HandOver has no time left
+	ended   chan struct{} // closed when Run returns
+	outcome outcome       // of HandOver; Run's until ended is closed
+
 	mu      sync.Mutex // guards what follows
 	current *child     // takes messages; nil unless one is running
+	begun   bool       // Run was called
+	leaving bool       // leave is closed
 }
 
 // New returns a Supervisor, which has not started anything yet.
@@ -71,7 +81,10 @@ func New(o Options) *Supervisor {
 	if o.Heartbeat <= 0 {
 		o.Heartbeat = defaultHeartbeat
 	}
-	return &Supervisor{o: o, limits: defaultLimits}
+	return &Supervisor{
+		o: o, limits: defaultLimits, outcome: outcome{err: ErrGone},
+		leave: make(chan struct{}), hurry: make(chan struct{}), ended: make(chan struct{}),
+	}
 }
 
 // DefaultCommand is the running program itself in the role of a child. The link in /proc
@@ -83,13 +96,16 @@ func DefaultCommand(name string) *exec.Cmd {
 }
 
 // Run starts a child, and the next one whenever it ends, until ctx is done. Then it stops
-// the child in order (message Stop, 2 s, SIGTERM, 2 s, SIGKILL) and returns nil when it is gone.
+// the child in order (message Stop, 2 s, SIGTERM, 2 s, SIGKILL) and returns nil when it is
+// gone; so it does after HandOver. It may be called once.
 func (s *Supervisor) Run(ctx context.Context) error {
+	defer close(s.ended)
+	s.begin()
 	backoff := time.Duration(0)
 	for number := uint64(1); ; number++ {
 		began := time.Now()
 		pid, err := s.runChild(ctx, number)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || s.left() {
 			return nil
 		}
 		if time.Since(began) >= healthy {
@@ -99,7 +115,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		backoff = nextBackoff(backoff)
 		s.o.Log.Warn("child exited", "child", number, "pid", pid, "err", err, "restart_in", delay)
 		s.emit(ctx, Event{Child: number, PID: pid, Body: Exited{Err: err, RestartIn: delay}})
-		if !sleep(ctx, delay) {
+		if !s.sleep(ctx, delay) {
 			return nil
 		}
 	}
@@ -107,12 +123,22 @@ func (s *Supervisor) Run(ctx context.Context) error {
 
 // runChild runs one child from its start until it is gone.
 func (s *Supervisor) runChild(ctx context.Context, number uint64) (pid int, err error) {
+	resume := s.o.Resume
+	if number > 1 {
+		resume = nil
+	}
+	defer resume.Wipe()
 	c, err := s.start(number)
 	if err != nil {
 		return 0, fmt.Errorf("start child: %w", err)
 	}
 	defer s.setCurrent(nil)
-	return c.cmd.Process.Pid, c.run(ctx)
+	c.resume = resume
+	err = c.run(ctx)
+	if s.left() {
+		s.outcome = c.outcome(err)
+	}
+	return c.cmd.Process.Pid, err
 }
 
 // Send queues a message for the given child. It never blocks. That it returns nil does not mean
@@ -136,21 +162,24 @@ func (s *Supervisor) setCurrent(c *child) {
 	s.current = c
 }
 
-// emit waits until the owner takes the event, or ctx is done.
+// emit waits until the owner takes the event, or nobody shall hear of it any more.
 func (s *Supervisor) emit(ctx context.Context, e Event) {
 	select {
 	case s.o.Events <- e:
+	case <-s.leave:
 	case <-ctx.Done():
 	}
 }
 
-// sleep reports whether d passed before ctx was done.
-func sleep(ctx context.Context, d time.Duration) bool {
+// sleep reports whether d passed before Run was to end.
+func (s *Supervisor) sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return true
+	case <-s.leave:
+		return false
 	case <-ctx.Done():
 		return false
 	}
