@@ -3,7 +3,7 @@
 
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  := -ldflags "-X main.version=$(VERSION)"
-PACKAGES := ./internal/... ./cmd/... ./docs/...
+PACKAGES := ./internal/... ./cmd/... ./docs/... ./packaging/...
 FUZZTIME := 3s
 BENCHFLAGS :=
 
@@ -24,7 +24,7 @@ bench: build ## tund beside other tunnels; writes docs/performance.md (root, 20 
 test: install-needs lint race e2e e2e-race fuzz ## everything; what CI runs (root)
 
 lint: ## format, vet, linters
-	test -z "$$(gofmt -l cmd docs e2e internal | tee /dev/stderr)"
+	test -z "$$(gofmt -l cmd docs e2e internal packaging | tee /dev/stderr)"
 	go vet ./...
 	scripts/install-needs lint
 	bin/golangci-lint run ./...

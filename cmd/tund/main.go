@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -29,8 +30,17 @@ func main() {
 	}
 	if err := command().Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, "tund:", err)
-		os.Exit(1)
+		os.Exit(statusOf(err))
 	}
+}
+
+// statusOf tells a service manager by the exit status whether another try may help: with
+// a configuration that is refused it does not (EX_CONFIG of sysexits.h).
+func statusOf(err error) int {
+	if _, ok := errors.AsType[*config.Errors](err); ok {
+		return 78
+	}
+	return 1
 }
 
 func command() *cobra.Command {
@@ -52,7 +62,7 @@ func command() *cobra.Command {
 	}, &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return say("tund " + version) },
-	})
+	}, newStopKind())
 	return root
 }
 

@@ -44,8 +44,9 @@ func (n Notifier) Store(name string, files ...*os.File) error {
 	return nil
 }
 
-// Unstore removes all descriptors of that name from the store, and returns when the
-// manager has closed its duplicates of them.
+// Unstore removes all descriptors of that name from the store, and returns when no later process
+// gets them. The manager closes its duplicates then, systemd from 253 on in a thread beside: what
+// goes with the last of them, such as an interface, may be there for another moment.
 func (n Notifier) Unstore(name string) error {
 	if !n.Keeps() {
 		return nil

@@ -126,7 +126,7 @@ func TestStoreKeepsADeviceThatWaitsInAPoll(t *testing.T) {
 	}
 }
 
-func TestUnstoreWaitsUntilTheManagerHasClosedItsDuplicates(t *testing.T) {
+func TestUnstoreWaitsUntilTheManagerIsThrough(t *testing.T) {
 	receive := keeper(t)
 	done := make(chan error, 1)
 	go func() { done <- sdnotify.Notifier{}.Unstore("u7") }()

@@ -1,0 +1,26 @@
+package ctl
+
+import (
+	"context"
+	"net/http"
+)
+
+// StopKind is what the SIGTERM that follows is for.
+type StopKind string
+
+// The kinds of stop.
+const (
+	KindStop    StopKind = "stop"    // the tunnels end, and the peers are told
+	KindRestart StopKind = "restart" // the next tund takes them over
+)
+
+// stopKindRequest is the body of stop-kind.
+type stopKindRequest struct {
+	Kind StopKind `json:"kind"`
+}
+
+// StopKind announces what the SIGTERM that follows is for.
+func (c *Client) StopKind(ctx context.Context, kind StopKind) error {
+	_, err := ask[struct{}](ctx, c, http.MethodPost, "/v1/stop-kind", stopKindRequest{Kind: kind})
+	return err
+}
