@@ -7,7 +7,7 @@ PACKAGES := ./internal/... ./cmd/... ./docs/... ./packaging/...
 FUZZTIME := 3s
 BENCHFLAGS :=
 
-.PHONY: build demo bench test lint race e2e e2e-race fuzz install-needs clean
+.PHONY: build demo bench test lint race e2e e2e-race fuzz rootfs test-system install-needs clean
 
 build: ## the programs, in bin/
 	go build -trimpath -tags netgo,osusergo $(LDFLAGS) -o bin/ ./cmd/tund ./cmd/tunctl
@@ -21,7 +21,7 @@ bench: build ## tund beside other tunnels; writes docs/performance.md (root, 20 
 	scripts/install-bench
 	go run ./e2e/bench $(BENCHFLAGS)
 
-test: install-needs lint race e2e e2e-race fuzz ## everything; what CI runs (root)
+test: install-needs rootfs lint race e2e e2e-race fuzz test-system ## everything; what CI runs (root)
 
 lint: ## format, vet, linters
 	test -z "$$(gofmt -l cmd docs e2e internal packaging | tee /dev/stderr)"
@@ -33,7 +33,7 @@ race: ## unit tests, with the floor plan, under the race detector
 	go test -race $(PACKAGES)
 
 e2e: ## whole daemons in network namespaces (root)
-	go test -count=1 -timeout 15m -parallel 4 ./e2e/...
+	go test -count=1 -timeout 15m -parallel 4 ./e2e ./e2e/lab ./e2e/bench ./e2e/demo
 
 e2e-race: ## the same with programs that look for data races, and without judging times
 	TUND_RACE=1 go test -count=1 -timeout 15m -parallel 4 ./e2e
@@ -43,6 +43,15 @@ fuzz: ## every fuzz target for FUZZTIME
 	while read -r package target; do \
 		go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$package" || exit 1; \
 	done
+
+rootfs: ## begins, in the background, to make what test-system boots
+	scripts/install-needs system
+	mkdir -p bin
+	scripts/make-rootfs bookworm trixie >bin/rootfs.log 2>&1 &
+
+test-system: ## the package on whole Debian systems, booted with systemd (root)
+	scripts/install-needs tools system
+	go test -count=1 -timeout 15m ./e2e/system
 
 install-needs: ## what tests and demonstration need and this machine lacks
 	scripts/install-needs tools lint

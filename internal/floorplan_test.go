@@ -68,9 +68,10 @@ var layers = []map[string][]string{
 		"cmd/tunctl": {"internal/config", "internal/ctl", "internal/keys"},
 	},
 	{ // the system tests see the programs from outside only
-		"e2e/lab":   {},
-		"e2e/bench": {"e2e/lab"},
-		"e2e/demo":  {"e2e/lab"},
+		"e2e/lab":    {},
+		"e2e/bench":  {"e2e/lab"},
+		"e2e/demo":   {"e2e/lab"},
+		"e2e/system": {"e2e/lab"},
 	},
 }
 

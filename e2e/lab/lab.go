@@ -150,6 +150,14 @@ func (l *Lab) Node(name string) *Node {
 	return n
 }
 
+// Adopt adds a host that was made elsewhere: namespace is its network, and tunctl
+// returns the command that runs tunctl there, with these arguments. What runs on it, and
+// what is left when the lab ends, is the business of whoever made it; it has no files
+// here, and [Node.Start] and what follows it are not for it.
+func (l *Lab) Adopt(name, namespace string, tunctl func(args ...string) *exec.Cmd) *Node {
+	return &Node{Name: name, Namespace: namespace, lab: l, tunctl: tunctl}
+}
+
 // close stops every node, looks for leftovers and removes what the lab made.
 func (l *Lab) close() {
 	for _, n := range slices.Backward(l.nodes) {

@@ -2,7 +2,6 @@ package lab
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -30,6 +29,8 @@ type Node struct {
 
 	cmd   *exec.Cmd     // the running tund, nil if none
 	ended chan struct{} // closed when cmd has ended
+
+	tunctl func(args ...string) *exec.Cmd // runs tunctl on an adopted node, else nil
 }
 
 // Result is what a command left: its output and its exit code.
@@ -206,23 +207,38 @@ func (n *Node) Tund(args ...string) Result {
 	return finish(n.lab.bin.Tund, "", nil, args)
 }
 
-// ctl runs tunctl directly: the socket is a file, which is the same from everywhere.
+// ctl runs tunctl: directly, since the socket is a file, which is the same from
+// everywhere, or where an adopted node has its own.
 func (n *Node) ctl(stdin string, as *syscall.Credential, args ...string) Result {
+	if n.tunctl != nil {
+		return Finish(n.tunctl(args...), stdin, ctlLimit)
+	}
 	return finish(n.lab.bin.Tunctl, stdin, as, append([]string{"--socket", n.Socket()}, args...))
 }
 
 // finish runs a program to its end and returns what it left.
 func finish(program, stdin string, as *syscall.Credential, args []string) Result {
-	ctx, cancel := context.WithTimeout(context.Background(), ctlLimit)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
+	cmd := exec.Command(program, args...)
 	cmd.Env = environment()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
+	return Finish(cmd, stdin, ctlLimit)
+}
+
+// Finish runs a command with the given standard input and returns what it left. One that
+// has not ended within the limit is killed; its exit code is -1, as is that of one that
+// could not be started.
+func Finish(cmd *exec.Cmd, stdin string, limit time.Duration) Result {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
-	err := cmd.Run()
+	cmd.WaitDelay = time.Second // for what it may have started with the same output
+	if err := cmd.Start(); err != nil {
+		return Result{Stderr: err.Error(), Code: -1}
+	}
+	timer := time.AfterFunc(limit, func() { _ = cmd.Process.Kill() })
+	defer timer.Stop()
+	err := cmd.Wait()
 	r := Result{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}
-	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) && !errors.Is(err, exec.ErrWaitDelay) {
 		r.Code, r.Stderr = -1, err.Error()
 	}
 	return r
