@@ -75,6 +75,10 @@ func movePackets(log *slog.Logger, engine aead.Engine) error {
 	if err != nil {
 		return err
 	}
+	stop, err := sandbox.NewHangup(sandbox.FDStop)
+	if err != nil {
+		return err
+	}
 	timer := sandbox.NewAlarm()
 	go timer.Run() // ends when the datapath stops it
 	d, err := datapath.New(datapath.Options{
@@ -82,8 +86,8 @@ func movePackets(log *slog.Logger, engine aead.Engine) error {
 		Mode:   mode,
 		Device: device,
 		Socket: socket,
-		Pipe:   newParent(),
-		Stop:   sandbox.NewHangup(pipe.FDOut, pipe.FDIn),
+		Pipe:   newParent(stop),
+		Stop:   stop,
 		Now:    boottime,
 		Engine: engine,
 		Timer:  timer,
@@ -106,12 +110,12 @@ func openDevice() (*tuntap.Port, pipe.Mode, error) {
 // parent is the conversation with the parent.
 type parent struct{ *pipe.Conn }
 
-func newParent() parent {
-	in, out := os.NewFile(pipe.FDIn, "pipe from parent"), os.NewFile(pipe.FDOut, "pipe to parent")
-	return parent{pipe.NewConn(in, out, pipe.Child)}
+func newParent(stop *sandbox.Hangup) parent {
+	out := os.NewFile(pipe.FDOut, "pipe to parent")
+	return parent{pipe.NewConn(stop.Reader(pipe.FDIn), out, pipe.Child)}
 }
 
-// Close does nothing: the Hangup has ended the conversation already.
+// Close does nothing: the Hangup has ended what was read already.
 func (parent) Close() error { return nil }
 
 // boottime is the clock that goes on while the machine is suspended.

@@ -3,60 +3,68 @@ package sandbox
 import (
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
+	"io"
 
 	"golang.org/x/sys/unix"
 )
 
-// A Hangup stops goroutines of a child that are blocked in system calls on its message
-// pipes, without a descriptor to do it with.
-type Hangup struct{ fds []int }
+// FDStop is where a child has the event of its Hangup: nothing is read from standard input.
+const FDStop = 0
 
-// NewHangup returns a Hangup for the child's ends of its pipes. The first is
-// what FD returns; it should be the one that is written to: poll has nothing to say of it as
-// long as its other end is open, whatever it is asked for.
-func NewHangup(first int, more ...int) *Hangup {
-	return &Hangup{fds: append([]int{first}, more...)}
-}
+// A Hangup stops goroutines of a child that wait in poll. Ending them takes one write: no
+// descriptor, no signal, no file, of which a closed sandbox has none to give.
+type Hangup struct{ fd int }
 
-// FD is a descriptor that poll reports as hung up once Close was called, or the
-// parent is gone.
-func (h *Hangup) FD() int { return h.fds[0] }
-
-// Close lets every read and poll on the descriptors see the end of a pipe, also those that
-// have begun. Nothing can be sent to the parent after it. It is called once.
-func (h *Hangup) Close() error {
-	var dead [2]int
-	if err := unix.Pipe2(dead[:], unix.O_CLOEXEC); err != nil {
-		return fmt.Errorf("hang up: %w", err)
-	}
-	err := unix.Close(dead[1])
-	for _, fd := range h.fds {
-		err = errors.Join(err, unix.Dup3(dead[0], fd, unix.O_CLOEXEC))
-	}
-	if err := errors.Join(err, unix.Close(dead[0]), interrupt()); err != nil {
-		return fmt.Errorf("hang up: %w", err)
-	}
-	return nil
-}
-
-// interrupt makes every thread look again at the descriptors it waits for: a poll returns
-// EINTR, a read is begun anew. Package runtime itself sends SIGURG to preempt and
-// ignores one more. A thread that enters its system call only now sees the dead pipe.
-func interrupt() error {
-	threads, err := list("/proc/self/task")
+// NewHangup puts the event in the place of descriptor fd, which must be open.
+func NewHangup(fd int) (*Hangup, error) {
+	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("make stop event: %w", err)
 	}
-	for _, thread := range threads {
-		tid, err := strconv.Atoi(thread)
-		if err != nil {
-			return err
-		}
-		if err := unix.Tgkill(os.Getpid(), tid, unix.SIGURG); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("interrupt thread %d: %w", tid, err)
-		}
+	err = errors.Join(unix.Dup3(event, fd, unix.O_CLOEXEC), unix.Close(event))
+	if err != nil {
+		return nil, fmt.Errorf("make stop event: %w", err)
+	}
+	return &Hangup{fd}, nil
+}
+
+// FD is a descriptor that is readable from Close on. Nobody reads it.
+func (h *Hangup) FD() int { return h.fd }
+
+// Close wakes every poll that waits for FD, now and later.
+func (h *Hangup) Close() error {
+	one := [8]byte{7: 1} // any number but 0
+	if _, err := unix.Write(h.fd, one[:]); err != nil {
+		return fmt.Errorf("hang up: %w", err)
 	}
 	return nil
+}
+
+// Reader reads from fd. Its end is that of fd, or Close.
+func (h *Hangup) Reader(fd int) io.Reader { return reader{fd: fd, stop: h.fd} }
+
+type reader struct{ fd, stop int }
+
+func (r reader) Read(p []byte) (int, error) {
+	for {
+		fds := [...]unix.PollFd{{Fd: int32(r.fd), Events: unix.POLLIN}, {Fd: int32(r.stop), Events: unix.POLLIN}}
+		_, err := unix.Poll(fds[:], -1)
+		if err == nil && fds[1].Revents != 0 {
+			return 0, io.EOF
+		}
+		n := 0
+		if err == nil {
+			n, err = unix.Read(r.fd, p)
+		}
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return 0, fmt.Errorf("read descriptor %d: %w", r.fd, err)
+		case n == 0:
+			return 0, io.EOF
+		default:
+			return n, nil
+		}
+	}
 }

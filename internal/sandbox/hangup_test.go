@@ -2,6 +2,7 @@ package sandbox_test
 
 import (
 	"errors"
+	"io"
 	"sync"
 	"testing"
 	"time"
@@ -22,9 +23,9 @@ func rawPipe(t *testing.T) (r, w int) {
 }
 
 // pollUntilHungUp waits as a packet loop does: for idle, and for stop.
-func pollUntilHungUp(idle, stop int, events int16) error {
+func pollUntilHungUp(idle, stop int) error {
 	for {
-		fds := []unix.PollFd{{Fd: int32(idle), Events: unix.POLLIN}, {Fd: int32(stop), Events: events}}
+		fds := []unix.PollFd{{Fd: int32(idle), Events: unix.POLLIN}, {Fd: int32(stop), Events: unix.POLLIN}}
 		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
 			return err
 		}
@@ -34,22 +35,33 @@ func pollUntilHungUp(idle, stop int, events int16) error {
 	}
 }
 
+// newHangup makes a Hangup in the place of a descriptor of its own.
+func newHangup(t *testing.T) *sandbox.Hangup {
+	t.Helper()
+	r, w := rawPipe(t)
+	h, err := sandbox.NewHangup(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = unix.Close(r), unix.Close(w) })
+	return h
+}
+
 func TestHangupEndsEveryReadAndPoll(t *testing.T) {
 	for range 100 {
+		h := newHangup(t)
 		fromParent, toChild := rawPipe(t)
-		fromChild, toParent := rawPipe(t)
 		idle, other := rawPipe(t)
-		h := sandbox.NewHangup(toParent, fromParent)
 		var loops sync.WaitGroup
-		for _, events := range []int16{0, unix.POLLIN} { // both ways that a port may ask
+		for range 2 {
 			loops.Go(func() {
-				if err := pollUntilHungUp(idle, h.FD(), events); err != nil {
+				if err := pollUntilHungUp(idle, h.FD()); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		loops.Go(func() {
-			if n, err := unix.Read(fromParent, make([]byte, 8)); n != 0 || err != nil {
+			if n, err := h.Reader(fromParent).Read(make([]byte, 8)); n != 0 || !errors.Is(err, io.EOF) {
 				t.Errorf("read %d bytes, %v", n, err)
 			}
 		})
@@ -63,7 +75,7 @@ func TestHangupEndsEveryReadAndPoll(t *testing.T) {
 		case <-time.After(10 * time.Second):
 			t.Fatal("something is blocked still")
 		}
-		for _, fd := range []int{fromParent, toChild, fromChild, toParent, idle, other} {
+		for _, fd := range []int{fromParent, toChild, idle, other} {
 			if err := unix.Close(fd); err != nil {
 				t.Fatal(err)
 			}
@@ -71,17 +83,34 @@ func TestHangupEndsEveryReadAndPoll(t *testing.T) {
 	}
 }
 
-func TestHangupIsSeenWhenTheParentIsGone(t *testing.T) {
-	fromChild, toParent := rawPipe(t)
-	idle, _ := rawPipe(t)
-	h := sandbox.NewHangup(toParent)
-	if err := unix.Close(fromChild); err != nil {
+func TestReaderOfAHangupReadsToTheEndOfItsPipe(t *testing.T) {
+	fromParent, toChild := rawPipe(t)
+	const text = "a message and another one"
+	if _, err := unix.Write(toChild, []byte(text)); err != nil {
 		t.Fatal(err)
 	}
-	for _, events := range []int16{0, unix.POLLIN} {
-		if err := pollUntilHungUp(idle, h.FD(), events); err != nil {
-			t.Error(err)
-		}
+	if err := unix.Close(toChild); err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(newHangup(t).Reader(fromParent))
+	if err != nil || string(got) != text {
+		t.Errorf("read %q, %v", got, err)
+	}
+	if err := unix.Close(fromParent); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestReaderOfAHangupSaysWhyItCannotRead(t *testing.T) {
+	directory, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newHangup(t).Reader(directory).Read(make([]byte, 8)); !errors.Is(err, unix.EISDIR) {
+		t.Errorf("reading a directory: %v", err)
+	}
+	if err := unix.Close(directory); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 var (
 	// ErrWouldBlock is returned by Recv when nothing is queued.
 	ErrWouldBlock = errors.New("udp: nothing to receive")
-	// ErrStopped is returned by Wait when its stop descriptor was hung up.
+	// ErrStopped is returned by Wait when it was told to stop.
 	ErrStopped = errors.New("udp: stopped")
 )
 
@@ -63,14 +63,13 @@ func FromFD(fd int) (*Port, error) {
 // FD is the descriptor, for poll.
 func (p *Port) FD() int { return p.fd }
 
-// Wait blocks until there is something to receive. It returns ErrStopped when stop,
-// the read end of a pipe, is hung up: when the last writer has closed it. Bytes waiting in that
-// pipe do not wake it, so that a child can give its message pipe. A negative
-// stop never stops.
+// Wait blocks until there is something to receive. It returns ErrStopped, which goes first,
+// when the descriptor stop is readable or closed at its other end. A negative stop never
+// stops.
 func (p *Port) Wait(stop int) error {
 	for {
 		p.poll[0] = unix.PollFd{Fd: int32(p.fd), Events: unix.POLLIN}
-		p.poll[1] = unix.PollFd{Fd: int32(stop)}
+		p.poll[1] = unix.PollFd{Fd: int32(stop), Events: unix.POLLIN}
 		if _, err := unix.Poll(p.poll[:], -1); err != nil {
 			if errors.Is(err, unix.EINTR) {
 				continue

@@ -165,33 +165,30 @@ func await(t *testing.T, done chan error) error {
 	}
 }
 
-func TestWaitEndsOnADatagramOrWhenStopIsHungUp(t *testing.T) {
-	_, p, write, _ := loopback(t, "127.0.0.1")
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = r.Close() })
-	if _, err := w.Write([]byte("a message")); err != nil {
-		t.Fatal(err)
-	}
-	done := startWait(p, int(r.Fd()))
-	select {
-	case err := <-done:
-		t.Fatalf("bytes in the stop pipe ended Wait: %v", err)
-	case <-time.After(50 * time.Millisecond):
-	}
-	write([]byte("x"))
-	if err := await(t, done); err != nil {
-		t.Fatal(err)
-	}
-	receive(t, p)
-	done = startWait(p, int(r.Fd()))
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := await(t, done); !errors.Is(err, udp.ErrStopped) {
-		t.Errorf("got %v", err)
+func TestWaitEndsOnADatagramOrAtTheStop(t *testing.T) {
+	for what, stop := range map[string]func(w *os.File) error{
+		"hung up":  func(w *os.File) error { return w.Close() },
+		"readable": func(w *os.File) error { _, err := w.Write([]byte{1}); return err },
+	} {
+		_, p, write, _ := loopback(t, "127.0.0.1")
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _, _ = r.Close(), w.Close() })
+		done := startWait(p, int(r.Fd()))
+		write([]byte("x"))
+		if err := await(t, done); err != nil {
+			t.Fatal(err)
+		}
+		receive(t, p)
+		done = startWait(p, int(r.Fd()))
+		if err := stop(w); err != nil {
+			t.Fatal(err)
+		}
+		if err := await(t, done); !errors.Is(err, udp.ErrStopped) {
+			t.Errorf("stop is %s: %v", what, err)
+		}
 	}
 }
 
