@@ -1,16 +1,32 @@
-# Build, test and show tund. Everything goes to bin/; nothing is installed but, where
-# missing, the Debian packages and the linter that scripts/install-needs lists.
+# Build, test, package and show tund. Everything goes to bin/ and dist/; nothing is
+# installed but, where missing, the Debian packages and the linter that
+# scripts/install-needs lists.
 
-VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS  := -ldflags "-X main.version=$(VERSION)"
+version  := $(or $(VERSION),$(shell git describe --tags --always --dirty 2>/dev/null),dev)
+LDFLAGS  := -ldflags "$(LINK) -X main.version=$(version)"
 PACKAGES := ./internal/... ./cmd/... ./docs/... ./packaging/...
 FUZZTIME := 3s
 BENCHFLAGS :=
+export VERSION ARCH DESTDIR PREFIX
 
-.PHONY: build demo bench test lint race e2e e2e-race fuzz rootfs test-system install-needs clean
+.PHONY: build completion install deb apt-repo demo bench test lint race e2e e2e-race fuzz rootfs test-system install-needs clean
 
 build: ## the programs, in bin/
 	go build -trimpath -tags netgo,osusergo $(LDFLAGS) -o bin/ ./cmd/tund ./cmd/tunctl
+
+completion: ## scripts that let shells complete commands and names of peers, in bin/completion
+	mkdir -p bin/completion
+	for shell in bash zsh fish; do go run ./cmd/tunctl completion $$shell >bin/completion/tunctl.$$shell || exit 1; done
+
+install: build completion ## the same files as the package's, below DESTDIR and PREFIX
+	packaging/install
+
+deb: ## the Debian package, in dist/; ARCH=arm64 and VERSION=1.2.0 for others
+	scripts/install-needs deb
+	packaging/build-deb dist
+
+apt-repo: deb ## a signed repository with the packages of dist/, in dist/apt
+	packaging/make-apt-repo dist/apt dist/*.deb
 
 demo: build ## two hosts, a tunnel, and everything it can do (root)
 	scripts/install-needs tools
@@ -57,4 +73,4 @@ install-needs: ## what tests and demonstration need and this machine lacks
 	scripts/install-needs tools lint
 
 clean: ## everything that was built
-	rm -rf bin
+	rm -rf bin dist
