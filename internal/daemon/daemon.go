@@ -50,6 +50,9 @@ type Daemon struct {
 	gates   *gates
 	watcher *watch.Watcher
 	notify  sdnotify.Notifier
+	dog     *watchdog
+	changed chan struct{} // a peer's state has; room for one word
+	shown   string        // the status line that the service manager has
 	open    peer.Opener
 	reloads chan reloadRequest
 	events  chan watch.Event
@@ -86,6 +89,7 @@ func Run(ctx context.Context, o Options) error {
 		o: o, log: o.Log, started: time.Now(), loadedAt: time.Now(),
 		reloads: make(chan reloadRequest),
 		events:  make(chan watch.Event),
+		changed: make(chan struct{}, 1),
 		members: make(map[string]*member),
 	}
 	server, err := ctl.Listen(ctl.Options{Log: o.Log, Path: o.Socket, Version: o.Version, Backend: (*backend)(d)})
@@ -125,6 +129,9 @@ func (d *Daemon) prepare(cfg *config.Config) error {
 		Reserved: d.reserved,
 		Accepted: d.accepted,
 	}}
+	if d.dog, err = newWatchdog(d.log, d.notify, &d.wg); err != nil {
+		d.report("watchdog", err)
+	}
 	d.watcher = watch.New(watch.Options{Log: d.log, Events: d.events, Hangup: d.o.Hangup})
 	d.watcher.SetFiles(cfg.Files)
 	return nil
@@ -142,9 +149,10 @@ func (d *Daemon) run(ctx, inner context.Context, server *ctl.Server) error {
 	d.wg.Go(func() { d.report("netlink watcher", d.node.net.Watch(helpers, d.vanished)) })
 	d.log.Info("started", "version", d.o.Version, "key", d.node.Identity().Public().String(), "path", d.o.Config)
 	d.report("readiness", d.notify.Ready())
-	watchdog, stopWatchdog := d.watchdog()
+	due, stopWatchdog := d.dog.ticks()
 	defer stopWatchdog()
 	for {
+		d.showStatus()
 		select {
 		case <-ctx.Done():
 			d.log.Info("stopping")
@@ -155,8 +163,9 @@ func (d *Daemon) run(ctx, inner context.Context, server *ctl.Server) error {
 			r.reply <- d.reload(inner, asked)
 		case e := <-d.events:
 			d.onChange(inner, e)
-		case <-watchdog:
-			d.report("watchdog", d.notify.Ping())
+		case <-due:
+			d.petWatchdog(inner)
+		case <-d.changed:
 		}
 	}
 }
@@ -166,18 +175,6 @@ func (d *Daemon) report(name string, err error) {
 	if err != nil {
 		d.log.Error("helper failed", "from", name, "err", err)
 	}
-}
-
-// watchdog returns when to tell the service manager that the loop is alive; never
-// where it does not ask. A child that hangs is its supervisor's matter.
-func (d *Daemon) watchdog() (due <-chan time.Time, stop func()) {
-	interval, err := d.notify.WatchdogInterval()
-	d.report("watchdog", err)
-	if interval <= 0 {
-		return nil, func() {}
-	}
-	ticker := time.NewTicker(interval)
-	return ticker.C, ticker.Stop
 }
 
 // onChange reloads where a file has changed or SIGHUP has come.
@@ -193,7 +190,7 @@ func (d *Daemon) onChange(ctx context.Context, e watch.Event) {
 func (d *Daemon) start(ctx context.Context, cfg config.Peer) *member {
 	ctx, stop := context.WithCancelCause(ctx)
 	m := &member{
-		Peer:  peer.New(peer.Options{Log: d.log, Config: cfg, Node: d.node, Open: d.open}),
+		Peer:  peer.New(peer.Options{Log: d.log, Config: cfg, Node: d.node, Open: d.open, Changed: d.changed}),
 		stop:  stop,
 		ended: make(chan struct{}),
 	}

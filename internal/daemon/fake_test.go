@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,6 +34,9 @@ type kernel struct {
 	devices map[string]string       // name to peer
 	routes  map[netip.Prefix]string // to the name of a device
 	made    map[string]int          // how many tunnels each peer has had
+
+	stalled atomic.Bool     // nobody looks after children
+	stuck   <-chan struct{} // open waits until it is closed; nil: it does not
 }
 
 func newKernel(foreign ...string) *kernel {
@@ -49,6 +53,12 @@ func newKernel(foreign ...string) *kernel {
 // open is a peer.Opener.
 func (k *kernel) open(_ *slog.Logger, cfg config.Peer, s netcfg.Settings, events chan<- supervisor.Event) (peer.Tunnel, error) {
 	k.mu.Lock()
+	stuck := k.stuck
+	k.mu.Unlock()
+	if stuck != nil {
+		<-stuck
+	}
+	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.foreign[s.Interface] || k.devices[s.Interface] != "" {
 		return nil, fmt.Errorf("open %s: busy", s.Interface)
@@ -61,6 +71,13 @@ func (k *kernel) open(_ *slog.Logger, cfg config.Peer, s netcfg.Settings, events
 		return nil, err
 	}
 	return t, nil
+}
+
+// hangOpening makes whoever opens a tunnel wait until stuck is closed.
+func (k *kernel) hangOpening(stuck <-chan struct{}) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.stuck = stuck
 }
 
 // state lists devices with their peer and routes.
@@ -131,6 +148,7 @@ func (t *fakeTunnel) Bind(netip.AddrPort) error                          { retur
 func (t *fakeTunnel) Remote() netip.AddrPort                             { return netip.AddrPort{} }
 func (t *fakeTunnel) LocalPort() uint16                                  { return 0 }
 func (t *fakeTunnel) SetCarrier(bool) error                              { return nil }
+func (t *fakeTunnel) Stalled() bool                                      { return t.k.stalled.Load() }
 
 // rig is a daemon over a kernel stand-in, with its configuration in a directory.
 type rig struct {

@@ -160,7 +160,7 @@ func (d *Daemon) makeRoom(ctx context.Context, diff config.Difference) {
 		}
 	}
 	wg.Wait()
-	d.report("watchdog", d.notify.Ping())
+	d.petWatchdog(ctx)
 }
 
 // rebuilds tells whether a change takes the tunnel down, and perhaps up again.
@@ -178,7 +178,7 @@ func (d *Daemon) applyPeers(ctx context.Context, cfg *config.Config, diff config
 		wg.Go(func() { failed[i] = d.applyPeer(ctx, cfg, c) })
 	}
 	wg.Wait()
-	d.report("watchdog", d.notify.Ping())
+	d.petWatchdog(ctx)
 	return failed
 }
 
@@ -221,7 +221,7 @@ func (d *Daemon) freeNetworks(ctx context.Context, cfg *config.Config, diff conf
 		}
 	}
 	wg.Wait()
-	d.report("watchdog", d.notify.Ping())
+	d.petWatchdog(ctx)
 }
 
 func (d *Daemon) free(ctx context.Context, m *member, kept config.Peer) {

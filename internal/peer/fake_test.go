@@ -85,6 +85,7 @@ type fakeTunnel struct {
 	done    chan struct{}
 	remote  netip.AddrPort
 	closed  bool
+	stalled atomic.Bool
 	carrier bool
 	applied []netcfg.Settings
 	refuse  error // Apply fails with it
@@ -169,6 +170,8 @@ func (t *fakeTunnel) die() {
 }
 
 func (t *fakeTunnel) Offloads() pipe.Offloads { return 0 }
+
+func (t *fakeTunnel) Stalled() bool { return t.stalled.Load() }
 
 func (t *fakeTunnel) revive() {
 	t.pair.mu.Lock()

@@ -76,6 +76,8 @@ type Options struct {
 	Open   Opener               // makes the tunnel; nil: OpenTunnel
 	Dial   DialFunc             // nil: TCP and TLS by session.Dialer
 	Now    func() time.Duration // CLOCK_BOOTTIME; nil: the system's
+	// Changed takes a word, if it has room, after each change of what State returns; may be nil.
+	Changed chan<- struct{}
 }
 
 // Peer is one configured peer. Make it with New.
@@ -97,8 +99,9 @@ type Peer struct {
 	wait   waiters
 	view   view
 
-	psk  atomic.Pointer[keys.Secret] // what sessions ask for
-	keys atomic.Uint64               // last key id given out
+	psk   atomic.Pointer[keys.Secret] // what sessions ask for
+	keys  atomic.Uint64               // last key id given out
+	shown atomic.Value                // what State returns
 }
 
 // inbox is everything that can wake the Run goroutine.

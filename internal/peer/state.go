@@ -93,6 +93,7 @@ func (p *Peer) transition(to ctl.State, f facts) {
 	if works(to) {
 		p.view.unreached, p.view.unkept = false, false
 	}
+	p.publish(to)
 	p.log.Log(context.Background(), levelOf(from, to), "state changed", "from", string(from), "to", string(to), "reason", p.view.lastError)
 	p.wait.state(to)
 }

@@ -42,6 +42,8 @@ type Tunnel interface {
 	LocalPort() uint16
 	// SetCarrier says whether the device has a peer behind it.
 	SetCarrier(up bool) error
+	// Stalled tells whether nobody looks after the child any more.
+	Stalled() bool
 	// Close ends the child, waits for it and frees everything. A device that the
 	// administrator made stays, without what tund had put on it.
 	Close()
@@ -212,6 +214,9 @@ func (t *tunnel) LocalPort() uint16 { return t.socket.LocalPort() }
 
 // SetCarrier implements Tunnel.
 func (t *tunnel) SetCarrier(up bool) error { return t.device.SetCarrier(up) }
+
+// Stalled implements Tunnel.
+func (t *tunnel) Stalled() bool { return t.child.Stalled() }
 
 // Close implements Tunnel.
 func (t *tunnel) Close() {

@@ -81,6 +81,7 @@ func (c *child) run(ctx context.Context) error {
 	defer c.watch.timer.Stop()
 	_ = c.enqueue(pipe.Hello{Version: pipe.Version, PID: uint32(os.Getpid())}) // the queue is empty
 	for {
+		c.s.moveOn()
 		select {
 		case m, ok := <-c.watch.inbox:
 			c.onMessage(ctx, m, ok)

@@ -13,3 +13,13 @@ var (
 func (s *Supervisor) SetLimits(hello, answer, grace time.Duration) {
 	s.limits = limits{hello: hello, answer: answer, grace: grace}
 }
+
+// MoveOn is what Run does at each of its steps.
+func (s *Supervisor) MoveOn() { s.moveOn() }
+
+// Moved is when it did so last.
+func (s *Supervisor) Moved() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.moved
+}

@@ -69,6 +69,7 @@ type Supervisor struct {
 
 	mu      sync.Mutex // guards what follows
 	current *child     // takes messages; nil unless one is running
+	moved   time.Time  // when Run last got on with something; zero: it does not run
 	begun   bool       // Run was called
 	leaving bool       // leave is closed
 }
@@ -101,8 +102,10 @@ func DefaultCommand(name string) *exec.Cmd {
 func (s *Supervisor) Run(ctx context.Context) error {
 	defer close(s.ended)
 	s.begin()
+	defer s.rest()
 	backoff := time.Duration(0)
 	for number := uint64(1); ; number++ {
+		s.moveOn()
 		began := time.Now()
 		pid, err := s.runChild(ctx, number)
 		if ctx.Err() != nil || s.left() {
