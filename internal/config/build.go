@@ -28,6 +28,23 @@ func Parse(path string, data []byte) (*Config, error) {
 	return cfg, nil
 }
 
+// ParsePeers reads a text that is meant for a file of peers.d, in the directory dir
+// where relative paths begin, and checks it as far as that can be done without the rest
+// of the configuration; the peers are sorted by name. Messages call it name. Key files
+// are not read. The error is an *Errors.
+func ParsePeers(name, dir string, data []byte) ([]Peer, error) {
+	b := &builder{docs: []*document{{}}} // a main file of which nothing is known
+	b.read(name, filepath.Join(dir, "new.toml"), data)
+	cfg := b.build()
+	if err := b.errs.err(b.docs, nil); err != nil {
+		return nil, err
+	}
+	return cfg.Peers, nil
+}
+
+// ValidName says whether a peer may have this name.
+func ValidName(name string) bool { return peerName.MatchString(name) }
+
 // builder makes a Config of documents. The first document is the main file.
 type builder struct {
 	docs   []*document

@@ -113,6 +113,16 @@ func (c *Config) Peer(name string) (Peer, bool) {
 	return Peer{}, false
 }
 
+// Wipe overwrites the secrets of a configuration that nobody uses any more.
+func (c *Config) Wipe() {
+	c.Node.PrivateKey.Wipe()
+	for i := range c.Peers {
+		if psk := c.Peers[i].PresharedKey; psk != nil {
+			psk.Wipe()
+		}
+	}
+}
+
 // RouteCovering returns the most specific of all peers' routes that contains addr,
 // and its peer. A peer must not be reached at an address that a route covers: the
 // datagrams that carry the tunnel would go into a tunnel. Load has checked the

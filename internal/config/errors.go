@@ -2,7 +2,9 @@ package config
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,7 +39,12 @@ func (p Problem) String() string {
 type Errors struct {
 	Problems []Problem
 	Files    []string // as Config.Files: mending any of these may mend the rest
+
+	forbidden bool
 }
+
+// Is makes errors.Is find [fs.ErrPermission] where a file must not be read.
+func (e *Errors) Is(target error) bool { return e.forbidden && target == fs.ErrPermission }
 
 // Error returns one line for each problem.
 func (e *Errors) Error() string {
@@ -50,7 +57,14 @@ func (e *Errors) Error() string {
 
 // collector gathers problems while documents are read.
 type collector struct {
-	problems []Problem
+	problems  []Problem
+	forbidden bool // one of them is that a file must not be read
+}
+
+// addError notes what kept a file from being read.
+func (c *collector) addError(d *document, key toml.Key, err error) {
+	c.forbidden = c.forbidden || errors.Is(err, fs.ErrPermission)
+	c.add(d, 0, key, "%v", err)
 }
 
 // add notes a problem of key in d; line 0 stands for the line of the key.
@@ -91,5 +105,5 @@ func (c *collector) err(docs []*document, files []string) error {
 	slices.SortStableFunc(c.problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(order[a.File], order[b.File]), cmp.Compare(a.Line, b.Line))
 	})
-	return &Errors{Problems: c.problems, Files: files}
+	return &Errors{Problems: c.problems, Files: files, forbidden: c.forbidden}
 }

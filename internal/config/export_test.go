@@ -10,8 +10,5 @@ func KeysAndLines(data []byte) (keys []toml.Key, lines map[string]int, ok bool) 
 	return d.keys, d.lines, ok
 }
 
-// ParseEndpoint is parseEndpoint.
-var ParseEndpoint = parseEndpoint
-
 // DurationText is durationText.
 var DurationText = durationText

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -8,8 +9,10 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -21,24 +24,35 @@ import (
 // peersDir is the directory beside the main file that may hold further peers.
 const peersDir = "peers.d"
 
+// PeerFile returns where a peer of this name has a file of its own, for the
+// configuration whose main file is at path.
+func PeerFile(path, name string) string {
+	return filepath.Join(filepath.Dir(path), peersDir, name+".toml")
+}
+
 // maxKeyFileMode is all that others than the owner may do with a secret: the group of
 // the file may read it.
 const maxKeyFileMode fs.FileMode = 0o640
 
 // Load reads the configuration whose main file is at path, with the files of peers.d
 // and all key files. The error is an *Errors; it holds everything that is wrong.
-func Load(path string) (*Config, error) {
+func Load(path string) (*Config, error) { return LoadWith(path, nil) }
+
+// LoadWith is Load as if the given files were there already, with these contents, in
+// place of what is there. They stand under their absolute paths; of a key file it is
+// assumed that its mode is right.
+func LoadWith(path string, files map[string][]byte) (*Config, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, &Errors{Problems: []Problem{{File: path, Message: err.Error()}}}
 	}
-	l := &loader{digest: sha256.New()}
+	l := &loader{digest: sha256.New(), proposed: files}
 	l.readMain(abs)
 	l.readPeers(filepath.Join(filepath.Dir(abs), peersDir))
 	cfg := l.build()
 	l.readKeys(cfg)
 	if err := l.errs.err(l.docs, l.files); err != nil {
-		wipeKeys(cfg)
+		cfg.Wipe()
 		return nil, err
 	}
 	cfg.Files = l.files
@@ -46,11 +60,34 @@ func Load(path string) (*Config, error) {
 	return cfg, nil
 }
 
+// ReadPublicKey returns the public key of the node whose main file is at path. What is
+// wrong with the rest of the configuration does not matter.
+func ReadPublicKey(path string) (keys.PublicKey, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return keys.PublicKey{}, &Errors{Problems: []Problem{{File: path, Message: err.Error()}}}
+	}
+	l := &loader{digest: sha256.New()}
+	l.readMain(abs)
+	cfg := l.build()
+	if cfg.Node.PrivateKeyFile == "" {
+		return keys.PublicKey{}, l.errs.err(l.docs, l.files)
+	}
+	l.errs = collector{}
+	secret := l.readPrivateKey(cfg)
+	defer secret.Wipe()
+	if err := l.errs.err(l.docs, l.files); err != nil {
+		return keys.PublicKey{}, err
+	}
+	return keys.NewIdentity(secret).Public(), nil
+}
+
 // loader is a builder that takes its documents from files.
 type loader struct {
 	builder
-	files  []string
-	digest hash.Hash
+	files    []string
+	digest   hash.Hash
+	proposed map[string][]byte // in place of what is at these paths
 }
 
 func (l *loader) readMain(path string) {
@@ -62,10 +99,19 @@ func (l *loader) readPeers(dir string) {
 	l.files = append(l.files, filepath.Join(dir, "*.toml"))
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		l.errs.add(&document{name: peersDir}, 0, nil, "%v", err)
+		l.errs.addError(&document{name: peersDir}, nil, err)
 	}
+	names := make(map[string]bool)
 	for _, e := range entries {
-		if name := e.Name(); strings.HasSuffix(name, ".toml") && !strings.HasPrefix(name, ".") {
+		names[e.Name()] = true
+	}
+	for path := range l.proposed {
+		if filepath.Dir(path) == dir {
+			names[filepath.Base(path)] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if strings.HasSuffix(name, ".toml") && !strings.HasPrefix(name, ".") {
 			l.readFile(filepath.Join(peersDir, name), filepath.Join(dir, name))
 		}
 	}
@@ -73,7 +119,7 @@ func (l *loader) readPeers(dir string) {
 
 func (l *loader) readFile(name, path string) {
 	l.files = append(l.files, path)
-	data, _, err := readLimited(path)
+	data, _, err := l.content(path)
 	if err != nil {
 		l.unreadable(name, path, err)
 		return
@@ -82,11 +128,19 @@ func (l *loader) readFile(name, path string) {
 	l.read(name, path, data)
 }
 
+// content returns a file's content, which the caller may overwrite, and its mode.
+func (l *loader) content(path string) ([]byte, fs.FileMode, error) {
+	if data, ok := l.proposed[path]; ok {
+		return bytes.Clone(data), maxKeyFileMode, nil
+	}
+	return readLimited(path)
+}
+
 // unreadable reports a file that stays out; it takes its place among the documents.
 func (l *loader) unreadable(name, path string, err error) {
 	d := &document{name: name, path: path, peers: len(l.docs) > 0}
 	l.docs = append(l.docs, d)
-	l.errs.add(d, 0, nil, "%v", err)
+	l.errs.addError(d, nil, err)
 }
 
 // note adds a file to the digest.
@@ -99,9 +153,8 @@ func (l *loader) note(name string, data []byte) {
 
 // readKeys reads the private key and the pre-shared keys.
 func (l *loader) readKeys(cfg *Config) {
-	main := l.docs[0]
-	if path := cfg.Node.PrivateKeyFile; path != "" {
-		cfg.Node.PrivateKey = l.readKey(main, toml.Key{tableNode, "private_key_file"}, path, "genkey")
+	if cfg.Node.PrivateKeyFile != "" {
+		cfg.Node.PrivateKey = l.readPrivateKey(cfg)
 		l.refuseOwnKey(cfg)
 	}
 	for i := range cfg.Peers {
@@ -115,16 +168,20 @@ func (l *loader) readKeys(cfg *Config) {
 	}
 }
 
+func (l *loader) readPrivateKey(cfg *Config) keys.Secret {
+	return l.readKey(l.docs[0], toml.Key{tableNode, "private_key_file"}, cfg.Node.PrivateKeyFile, "genkey")
+}
+
 // readKey reads one secret; verb is the command that makes such a file.
 func (l *loader) readKey(d *document, key toml.Key, path, verb string) keys.Secret {
 	l.files = append(l.files, path)
-	data, mode, err := readLimited(path)
+	data, mode, err := l.content(path)
 	defer clear(data)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		l.errs.add(d, 0, key, "%s is missing: make it with (umask 077; tunctl %s > %s)", path, verb, path)
 	case err != nil:
-		l.errs.add(d, 0, key, "%v", err)
+		l.errs.addError(d, key, err)
 	case mode.Perm()&^maxKeyFileMode != 0:
 		l.errs.add(d, 0, key, "%s has mode %#o, which lets others at the secret: chmod 0600 %s (or 0640, for its group)",
 			path, mode.Perm(), path)
@@ -148,16 +205,6 @@ func (l *loader) refuseOwnKey(cfg *Config) {
 		if cfg.Peers[i].PublicKey == own {
 			l.errs.add(l.origin[cfg.Peers[i].Name], 0, toml.Key{tablePeer, cfg.Peers[i].Name, "public_key"},
 				"is this node's own key")
-		}
-	}
-}
-
-// wipeKeys clears the secrets of a configuration that nobody will see.
-func wipeKeys(cfg *Config) {
-	cfg.Node.PrivateKey.Wipe()
-	for i := range cfg.Peers {
-		if psk := cfg.Peers[i].PresharedKey; psk != nil {
-			psk.Wipe()
 		}
 	}
 }

@@ -64,8 +64,8 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	return prefix, nil
 }
 
-// parseAddress reads an address for a device, with the length of its network.
-func parseAddress(text string) (netip.Prefix, error) {
+// ParseAddress reads an address for a device, with the length of its network.
+func ParseAddress(text string) (netip.Prefix, error) {
 	prefix, err := parsePrefix(text)
 	if err != nil {
 		return prefix, err
@@ -130,8 +130,8 @@ func parseListen(text string) (netip.AddrPort, error) {
 	return addr, nil
 }
 
-// parseEndpoint reads host:port.
-func parseEndpoint(text string) (Endpoint, error) {
+// ParseEndpoint reads host:port.
+func ParseEndpoint(text string) (Endpoint, error) {
 	host, port, err := splitEndpoint(text)
 	if err != nil {
 		return Endpoint{}, err

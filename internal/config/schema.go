@@ -122,7 +122,7 @@ var peerFields = []field[Peer]{
 			Doc: "Where to dial the peer, tried in turn; names are resolved again at every try. " +
 				"Empty means that the peer dials this node.",
 		},
-		set: func(v value, p *Peer) { p.Endpoints = list(v, parseEndpoint) },
+		set: func(v value, p *Peer) { p.Endpoints = list(v, ParseEndpoint) },
 		get: func(p *Peer) string { return quoteList(p.Endpoints) },
 	},
 	{
@@ -146,7 +146,7 @@ var peerFields = []field[Peer]{
 			Table: tablePeer, Name: "addresses", Type: "list of address/length", Class: Live, Default: "[]",
 			Doc: "This node's addresses on the device.",
 		},
-		set: func(v value, p *Peer) { p.Addresses = list(v, parseAddress) },
+		set: func(v value, p *Peer) { p.Addresses = list(v, ParseAddress) },
 		get: func(p *Peer) string { return quoteList(p.Addresses) },
 	},
 	{

@@ -21,6 +21,28 @@ func (c *Config) Text() string {
 	return b.String()
 }
 
+// Text returns the peer's table with the keys that have other values than their
+// defaults. An interface or a key file is not given where its field is empty.
+func (p *Peer) Text() string {
+	usual := DefaultPeer()
+	var b strings.Builder
+	fmt.Fprintf(&b, "[%s]\n", toml.Key{tablePeer, p.Name})
+	for _, f := range peerFields {
+		if text := f.get(p); text != f.get(&usual) {
+			fmt.Fprintf(&b, "%s = %s\n", f.Name, text)
+		}
+	}
+	return b.String()
+}
+
+// DefaultPeer returns a peer whose keys have their defaults. It has no name and no
+// public key.
+func DefaultPeer() Peer {
+	var p Peer
+	fill(&document{}, nil, nil, defaultValues(peerFields), peerFields, &p, &collector{})
+	return p
+}
+
 func writeFields[T any](b *strings.Builder, fields []field[T], src *T) {
 	for _, f := range fields {
 		if text := f.get(src); text != "" {
