@@ -27,6 +27,7 @@ var layers = []map[string][]string{
 		"internal/segment": {},
 		"internal/keys":    {"internal/wire"},
 		"internal/config":  {"internal/keys"},
+		"internal/invite":  {"internal/config", "internal/keys"},
 	},
 	{ // 1, edges: one facility of the system each
 		"internal/aead":              {"internal/keys"},
