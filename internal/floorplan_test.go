@@ -66,7 +66,7 @@ var layers = []map[string][]string{
 			"internal/aead", "internal/config", "internal/ctl", "internal/daemon", "internal/datapath", "internal/pipe", "internal/sandbox",
 			"internal/tuntap", "internal/udp",
 		},
-		"cmd/tunctl": {"internal/config", "internal/ctl", "internal/keys"},
+		"cmd/tunctl": {"internal/config", "internal/ctl", "internal/invite", "internal/keys", "internal/netcfg"},
 	},
 	{ // the system tests see the programs from outside only
 		"e2e/lab":    {},

@@ -29,12 +29,8 @@ func newCheck(p *program) *cobra.Command {
 names, as tund would. Needs no daemon and changes nothing.`,
 		Example: "  tunctl check\n  tunctl check ./tund.toml",
 		Args:    atMostOne("file"),
-		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-			if len(args) > 0 {
-				return nil, cobra.ShellCompDirectiveNoFileComp
-			}
-			return []string{"toml"}, cobra.ShellCompDirectiveFilterFileExt
-		},
+
+		ValidArgsFunction: completeTOML,
 		RunE: func(_ *cobra.Command, args []string) error {
 			path := defaultConfig
 			if len(args) > 0 {
@@ -43,6 +39,14 @@ names, as tund would. Needs no daemon and changes nothing.`,
 			return p.check(path)
 		},
 	}
+}
+
+// completeTOML offers one file whose name ends in .toml.
+func completeTOML(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return []string{"toml"}, cobra.ShellCompDirectiveFilterFileExt
 }
 
 // check prints "configuration ok", or everything that is wrong with it.
@@ -65,7 +69,8 @@ func (p *program) check(path string) error {
 			_, _ = fmt.Fprintln(p.stderr, problem) // as compilers do, for editors to jump to
 		}
 	}
-	return &reported{exitFailed}
+	status, _ := classify(wrong)
+	return &reported{status}
 }
 
 // judge makes the JSON object of what was found wrong.

@@ -2,14 +2,16 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"tund/internal/ctl"
 )
 
 // fakeTund is a daemon with the peers alpha, which is connecting, and beta, which is
-// up. Its kind is what is special about it.
-type fakeTund struct{ kind string }
+// up. Its kind is what is special about it; dir is where its configuration is, if it
+// has a real one.
+type fakeTund struct{ kind, dir string }
 
 func (f *fakeTund) known(peers []string) error {
 	for _, name := range peers {
@@ -44,6 +46,9 @@ func (f *fakeTund) Status(ctx context.Context) (ctl.Status, error) {
 				Since: now.Add(-192 * time.Second), Restarts: 1,
 			},
 		},
+	}
+	if strings.HasPrefix(f.kind, "joined") {
+		status.Node.Config.Path = f.dir + "/tund.toml"
 	}
 	if f.kind == "trouble" {
 		status.Node.Config.Error = "tund.toml:12: peer.beta.mtu: 70 is too small"
@@ -124,7 +129,7 @@ func (f *fakeTund) Shutdown(_ context.Context, peer string) (ctl.DownResult, err
 }
 
 func (f *fakeTund) Reload(context.Context) ctl.ReloadResult {
-	switch f.kind {
+	switch strings.TrimPrefix(f.kind, "joined-") {
 	case "unchanged":
 		return ctl.ReloadResult{Result: ctl.ReloadUnchanged, Peers: []ctl.ReloadPeer{{Name: "beta", Action: ctl.ActionUnchanged}}}
 	case "partly":

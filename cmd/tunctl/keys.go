@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tund/internal/config"
 	"tund/internal/ctl"
 	"tund/internal/keys"
 )
@@ -37,13 +38,35 @@ func newGenpsk(p *program) *cobra.Command {
 }
 
 func newPubkey(p *program) *cobra.Command {
-	return &cobra.Command{
-		Use:     "pubkey",
-		Short:   "Read a private key and print its public key",
-		Example: "  tunctl pubkey < /etc/tund/private.key",
+	var file string
+	cmd := &cobra.Command{
+		Use:   "pubkey",
+		Short: "Print the public key of this node, or of a private key",
+		Long: `Read a private key from standard input and print its public key. Where standard
+input is a terminal or /dev/null, or with --config, print this node's: the one of
+the private key that the configuration names.`,
+		Example: "  tunctl pubkey\n  tunctl pubkey < private.key",
 		Args:    noArguments,
-		RunE:    func(*cobra.Command, []string) error { return p.pubkey() },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("config") || !isInput(p.stdin) {
+				return p.ownPubkey(file)
+			}
+			return p.pubkey()
+		},
 	}
+	addConfigFlag(cmd, &file)
+	return cmd
+}
+
+// isInput says whether there may be something to read that was put there for it.
+func isInput(stdin any) bool {
+	f, ok := stdin.(*os.File)
+	if !ok {
+		return true
+	}
+	info, err := f.Stat()
+	null, nullErr := os.Stat(os.DevNull)
+	return !isTerminal(f) && (err != nil || nullErr != nil || !os.SameFile(info, null))
 }
 
 // generate prints a new secret, alone, and warns if others can see it there.
@@ -96,11 +119,24 @@ func (p *program) pubkey() error {
 		return fmt.Errorf("private key: %w", err)
 	}
 	defer seed.Wipe()
-	public := keys.NewIdentity(seed).Public().String()
-	if p.json {
-		p.writeJSON(map[string]any{"schema": ctl.Schema, "public_key": public})
-		return nil
-	}
-	p.printf("%s\n", public)
+	p.showPublic(keys.NewIdentity(seed).Public())
 	return nil
+}
+
+// ownPubkey prints the public key of the node with this configuration.
+func (p *program) ownPubkey(file string) error {
+	public, err := config.ReadPublicKey(file)
+	if err != nil {
+		return fmt.Errorf("private key:\n%w", err)
+	}
+	p.showPublic(public)
+	return nil
+}
+
+func (p *program) showPublic(key keys.PublicKey) {
+	if p.json {
+		p.writeJSON(map[string]any{"schema": ctl.Schema, "public_key": key})
+		return
+	}
+	p.printf("%s\n", key)
 }

@@ -1,8 +1,8 @@
 // Command tunctl shows what tund does and tells it what to do.
 //
 // It is a thin client of the control socket (package ctl): everything that changes
-// a tunnel is done, and decided, by the daemon. Only check, genkey, pubkey and
-// genpsk work without one.
+// a tunnel is done, and decided, by the daemon. Only check, invite, join, genkey,
+// pubkey and genpsk work without one.
 //
 // Data goes to standard output and messages to standard error. The exit status is
 // 0 when it is done, 1 when it failed, 2 for wrong usage, 3 when tund cannot be

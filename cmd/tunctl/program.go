@@ -88,10 +88,14 @@ func (v *once) Set(text string) error {
 	return v.Value.Set(text)
 }
 
-// strict makes every flag of a command and of those below it count once, and
-// every complaint about arguments one about usage.
+// strict makes every flag of a command and of those below it count once, but for
+// lists, and every complaint about arguments one about usage.
 func strict(cmd *cobra.Command) {
-	wrap := func(f *pflag.Flag) { f.Value = &once{Value: f.Value} }
+	wrap := func(f *pflag.Flag) {
+		if _, list := f.Value.(pflag.SliceValue); !list {
+			f.Value = &once{Value: f.Value}
+		}
+	}
 	cmd.LocalNonPersistentFlags().VisitAll(wrap)
 	cmd.PersistentFlags().VisitAll(wrap)
 	cmd.DisableFlagsInUseLine = true

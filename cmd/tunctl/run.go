@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"tund/internal/config"
 	"tund/internal/ctl"
 )
 
@@ -80,7 +82,8 @@ func newRoot(p *program) *cobra.Command {
 		Example: `  tunctl                           all peers at a glance
   tunctl status beta               one peer whole
   tunctl rotate-key --all          new keys with every peer
-  tunctl genkey > private.key      a private key for this node`,
+  tunctl genkey > private.key      a private key for this node
+  tunctl invite beta > invite.toml what the other side needs, for its tunctl join`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			return unknownCommand(cmd, args)
 		},
@@ -91,7 +94,7 @@ func newRoot(p *program) *cobra.Command {
 	p.addGlobalFlags(root)
 	root.AddCommand(
 		newStatus(p), newRotateKey(p), newRotateIV(p), newUp(p), newDown(p), newShutdown(p), newReload(p),
-		newCheck(p), newGenkey(p), newPubkey(p), newGenpsk(p), newVersion(p),
+		newCheck(p), newInvite(p), newJoin(p), newGenkey(p), newPubkey(p), newGenpsk(p), newVersion(p),
 	)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usagef("%v", err) })
 	addHelp(root)
@@ -154,11 +157,16 @@ func classify(err error) (int, ctl.Code) {
 // hint says what to do about an error.
 func hint(err error, status int) string {
 	var answer *ctl.Error
+	var wrong *config.Errors
+	var file *fs.PathError
+	var link *os.LinkError
 	switch {
 	case status == exitUnreachable && errors.Is(err, context.DeadlineExceeded):
 		return " (it runs, but does not answer: see its log)"
 	case status == exitUnreachable:
 		return " (is tund running?)"
+	case status == exitForbidden && (errors.As(err, &wrong) || errors.As(err, &file) || errors.As(err, &link)):
+		return " (are you root?)"
 	case status == exitForbidden && !errors.As(err, &answer):
 		return " (are you in group tund?)"
 	default:

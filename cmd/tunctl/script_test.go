@@ -71,7 +71,7 @@ func startDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	d := ts.Value(daemonKey{}).(*daemon)
 	d.end()
-	backend := new(fakeTund)
+	backend := &fakeTund{dir: ts.Getenv("WORK")}
 	if len(args) == 1 {
 		backend.kind = args[0]
 	}

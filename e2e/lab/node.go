@@ -202,6 +202,12 @@ func (n *Node) CtlAs(uid uint32, args ...string) Result {
 	return n.ctl("", &syscall.Credential{Uid: uid, Gid: uid}, args...)
 }
 
+// CtlInside runs tunctl like Ctl, but on the node's network, where that matters.
+func (n *Node) CtlInside(args ...string) Result {
+	cmd := n.Command(n.lab.bin.Tunctl, args...)
+	return finish(cmd.Path, "", nil, cmd.Args[1:])
+}
+
 // Tund runs a verb of tund that ends by itself, such as check, and returns what it left.
 func (n *Node) Tund(args ...string) Result {
 	return finish(n.lab.bin.Tund, "", nil, args)
