@@ -31,13 +31,14 @@ var layers = []map[string][]string{
 	},
 	{ // 1, edges: one facility of the system each
 		"internal/aead":              {"internal/keys"},
+		"internal/await":             {},
 		"internal/netcfg":            {},
 		"internal/pipe":              {"internal/keys", "internal/replay", "internal/wire"},
 		"internal/sandbox":           {},
 		"internal/sdnotify":          {},
-		"internal/tuntap":            {},
+		"internal/tuntap":            {"internal/await"},
 		"internal/tuntap/tuntaptest": {"internal/tuntap"},
-		"internal/udp":               {},
+		"internal/udp":               {"internal/await"},
 		"internal/watch":             {},
 	},
 	{ // 2, engines: one loop each
@@ -78,7 +79,7 @@ var layers = []map[string][]string{
 
 // childPackages are all that may run in a data child, whatever it imports.
 var childPackages = []string{
-	"internal/aead", "internal/datapath", "internal/keys", "internal/pipe", "internal/replay", "internal/sandbox",
+	"internal/aead", "internal/await", "internal/datapath", "internal/keys", "internal/pipe", "internal/replay", "internal/sandbox",
 	"internal/segment", "internal/tuntap", "internal/udp", "internal/wire",
 }
 

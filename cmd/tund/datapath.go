@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -79,6 +80,8 @@ func movePackets(log *slog.Logger, engine aead.Engine) error {
 	if err != nil {
 		return err
 	}
+	device.Linger(linger)
+	socket.Linger(linger)
 	timer := sandbox.NewAlarm()
 	go timer.Run() // ends when the datapath stops it
 	d, err := datapath.New(datapath.Options{
@@ -97,6 +100,10 @@ func movePackets(log *slog.Logger, engine aead.Engine) error {
 	}
 	return d.Run(context.Background())
 }
+
+// linger is how long the packet loops keep all that they need for the next packet, once
+// they wait for it.
+const linger = 50 * time.Millisecond
 
 // openDevice finds out by trying which mode the inherited device has.
 func openDevice() (*tuntap.Port, pipe.Mode, error) {
@@ -118,11 +125,12 @@ func newParent(stop *sandbox.Hangup) parent {
 // Close does nothing: the Hangup has ended what was read already.
 func (parent) Close() error { return nil }
 
-// boottime is the clock that goes on while the machine is suspended.
+// boottime is the clock that goes on while the machine is suspended. It is asked for every
+// batch of packets.
 func boottime() time.Duration {
 	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
-		panic("tund: internal error: no boottime clock: " + err.Error())
+	if _, _, errno := unix.RawSyscall(unix.SYS_CLOCK_GETTIME, unix.CLOCK_BOOTTIME, uintptr(unsafe.Pointer(&now)), 0); errno != 0 {
+		panic("tund: internal error: no boottime clock: " + errno.Error())
 	}
 	return time.Duration(now.Nano())
 }

@@ -24,7 +24,7 @@
 // first os.Open, os.Pipe, socket of package net or crypto/rand.Read, and when the scavenger follows a
 // collection of garbage; it keeps the files of a cgroup's CPU limit open unless
 // GODEBUG=containermaxprocs=0. A child's code must therefore use none of them: it waits
-// in poll or for an [Alarm], and is stopped by a [Hangup], whose event takes the place of
+// in poll (package await) or for an [Alarm], and is stopped by a [Hangup], whose event takes the place of
 // standard input.
 // The supervisor sets the environment accordingly. Nothing breaks where a
 // descriptor of the runtime's appears later, but a filter of system calls must

@@ -41,7 +41,7 @@ func TestChildGetsOnlyTheEnvironmentThatItNeeds(t *testing.T) {
 		return value, ok
 	})
 	want := []string{
-		"GOGC=off", "GOMEMLIMIT=16MiB", "GOMAXPROCS=2", "GODEBUG=containermaxprocs=0", "GOTRACEBACK=all", "TZ=UTC",
+		"GOGC=off", "GOMEMLIMIT=16MiB", "GOMAXPROCS=3", "GODEBUG=containermaxprocs=0,asyncpreemptoff=1", "GOTRACEBACK=all", "TZ=UTC",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q", got)

@@ -60,8 +60,10 @@ func environment(lookup func(string) (string, bool)) []string {
 		// also keeps the runtime from opening descriptors; see package sandbox.
 		"GOGC=off",
 		"GOMEMLIMIT=16MiB",
-		"GOMAXPROCS=2",                // one for each direction
-		"GODEBUG=containermaxprocs=0", // or the runtime keeps a cgroup's files open
+		"GOMAXPROCS=3", // one for each direction, which keeps it (package await), and one for the rest
+		// Or the runtime keeps a cgroup's files open; and interrupts a direction's wait by
+		// signals, to have it give way to nobody.
+		"GODEBUG=containermaxprocs=0,asyncpreemptoff=1",
 	}
 	for _, name := range []string{"GOTRACEBACK", "TZ"} {
 		if value, ok := lookup(name); ok {

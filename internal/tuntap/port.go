@@ -3,9 +3,12 @@ package tuntap
 import (
 	"errors"
 	"fmt"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"tund/internal/await"
 )
 
 // HeaderSize is the length of the virtio-net header (struct virtio_net_hdr) in front of
@@ -31,7 +34,7 @@ type Port struct {
 	fd   int
 	mode Mode
 
-	poll    [2]unix.PollFd
+	waiter  await.Waiter
 	in      transfer
 	noFlag  bool // the kernel does not know RWF_NOWAIT for devices: poll first
 	noFlagP [1]unix.PollFd
@@ -118,7 +121,7 @@ func (p *Port) readvOnce() (int, unix.Errno) {
 	iov := uintptr(unsafe.Pointer(&p.in.iov[0]))
 	const current = ^uintptr(0) // offset -1: a stream has none
 	if !p.noFlag {
-		n, _, errno := unix.Syscall6(unix.SYS_PREADV2, uintptr(p.fd), iov, 2, current, current, unix.RWF_NOWAIT)
+		n, _, errno := unix.RawSyscall6(unix.SYS_PREADV2, uintptr(p.fd), iov, 2, current, current, unix.RWF_NOWAIT)
 		return int(n), errno
 	}
 	p.noFlagP[0] = unix.PollFd{Fd: int32(p.fd), Events: unix.POLLIN}
@@ -154,7 +157,7 @@ func (p *Port) Write(b []byte) (int, error) {
 		return 0, ErrRefused
 	}
 	for {
-		_, _, errno := unix.Syscall(unix.SYS_WRITE, uintptr(p.fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+		_, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(p.fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
 		if errno == 0 {
 			return len(b), nil
 		}
@@ -183,24 +186,22 @@ func writeError(errno unix.Errno) error {
 // closed at its other end (ErrStopped, which goes first), or the interface was
 // removed (ErrGone). A negative stop is ignored.
 func (p *Port) Wait(stop int) error {
-	p.poll[0] = unix.PollFd{Fd: int32(p.fd), Events: unix.POLLIN}
-	p.poll[1] = unix.PollFd{Fd: int32(stop), Events: unix.POLLIN}
-	for {
-		_, err := unix.Poll(p.poll[:], -1)
-		switch {
-		case errnoOf(err) == unix.EINTR:
-			continue
-		case err != nil:
-			return err
-		case p.poll[1].Revents != 0:
-			return ErrStopped
-		case p.poll[0].Revents&unix.POLLIN != 0:
-			return nil
-		case p.poll[0].Revents != 0:
-			return ErrGone
-		}
+	ready, stopped, err := p.waiter.Wait(p.fd, stop)
+	switch {
+	case err != nil:
+		return err
+	case stopped != 0:
+		return ErrStopped
+	case ready&unix.POLLIN != 0:
+		return nil
+	default:
+		return ErrGone
 	}
 }
+
+// Linger sets how long Wait keeps what it needs to go on; see package await. It is called
+// before the first Wait.
+func (p *Port) Linger(d time.Duration) { p.waiter.Linger = d }
 
 // errnoOf returns the number behind what the unix package returns, which are bare
 // numbers, and 0 for nil.

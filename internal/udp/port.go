@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"tund/internal/await"
 )
 
 var (
@@ -35,10 +38,10 @@ type Counters struct {
 // Recv and Wait belong to one goroutine, SendRuns to one; the others are safe for
 // concurrent use. None of them allocates.
 type Port struct {
-	fd   int
-	poll [2]unix.PollFd
-	in   receiver
-	out  sender
+	fd     int
+	waiter await.Waiter
+	in     receiver
+	out    sender
 
 	tooBig, noBuffer, denied, unreachable atomic.Uint64
 	notConnected, truncated, icmp, singly atomic.Uint64
@@ -68,22 +71,22 @@ func (p *Port) FD() int { return p.fd }
 // stops.
 func (p *Port) Wait(stop int) error {
 	for {
-		p.poll[0] = unix.PollFd{Fd: int32(p.fd), Events: unix.POLLIN}
-		p.poll[1] = unix.PollFd{Fd: int32(stop), Events: unix.POLLIN}
-		if _, err := unix.Poll(p.poll[:], -1); err != nil {
-			if errors.Is(err, unix.EINTR) {
-				continue
-			}
+		ready, stopped, err := p.waiter.Wait(p.fd, stop)
+		if err != nil {
 			return fmt.Errorf("poll udp socket: %w", err)
 		}
-		if p.poll[1].Revents != 0 {
+		if stopped != 0 {
 			return ErrStopped
 		}
-		if ready, err := p.ready(p.poll[0].Revents); ready || err != nil {
+		if ready, err := p.ready(ready); ready || err != nil {
 			return err
 		}
 	}
 }
+
+// Linger sets how long Wait keeps what it needs to go on; see package await. It is called
+// before the first Wait.
+func (p *Port) Linger(d time.Duration) { p.waiter.Linger = d }
 
 // ready takes a pending error off the socket, which poll would report for ever.
 func (p *Port) ready(revents int16) (bool, error) {
@@ -104,7 +107,7 @@ func (p *Port) ready(revents int16) (bool, error) {
 func (p *Port) Send(datagram []byte) (bool, error) {
 	retried := false
 	for {
-		_, _, errno := unix.Syscall6(unix.SYS_SENDTO, uintptr(p.fd), uintptr(unsafe.Pointer(unsafe.SliceData(datagram))),
+		_, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(p.fd), uintptr(unsafe.Pointer(unsafe.SliceData(datagram))),
 			uintptr(len(datagram)), unix.MSG_DONTWAIT, 0, 0)
 		switch {
 		case errno == 0:

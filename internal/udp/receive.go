@@ -41,7 +41,7 @@ func (p *Port) SetGRO(on bool) bool {
 func (p *Port) Backlog() int {
 	r := &p.in
 	r.infoSize = uint32(unsafe.Sizeof(r.info))
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(p.fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(p.fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
 		uintptr(unsafe.Pointer(&r.info)), uintptr(unsafe.Pointer(&r.infoSize)), 0)
 	if errno != 0 {
 		return 0 // before Linux 4.12
@@ -60,7 +60,7 @@ func (p *Port) Recv(b []byte) (n, size int, err error) {
 	r.vector.SetLen(len(b))
 	for {
 		r.header.SetControllen(len(r.control))
-		n, _, errno := unix.Syscall(unix.SYS_RECVMSG, uintptr(p.fd), uintptr(unsafe.Pointer(&r.header)), unix.MSG_DONTWAIT|unix.MSG_TRUNC)
+		n, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(p.fd), uintptr(unsafe.Pointer(&r.header)), unix.MSG_DONTWAIT|unix.MSG_TRUNC)
 		switch {
 		case errno == 0 && int(n) <= len(b):
 			return int(n), r.size(int(n)), nil

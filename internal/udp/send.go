@@ -185,8 +185,12 @@ func (p *Port) flush(b *batch) (sent int, err error) {
 // sendmmsg sends the messages from i on. It returns an error only if not even the first
 // could be sent.
 func (p *Port) sendmmsg(b *batch, i int) (int, unix.Errno) {
-	n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(p.fd), uintptr(unsafe.Pointer(&b.headers[i])),
-		uintptr(b.count-i), 0, 0, 0)
+	n, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(p.fd), uintptr(unsafe.Pointer(&b.headers[i])),
+		uintptr(b.count-i), unix.MSG_DONTWAIT, 0, 0)
+	if errno == unix.EAGAIN { // the buffer is full: the runtime should know that this may take a while
+		n, _, errno = unix.Syscall6(unix.SYS_SENDMMSG, uintptr(p.fd), uintptr(unsafe.Pointer(&b.headers[i])),
+			uintptr(b.count-i), 0, 0, 0)
+	}
 	return int(n), errno
 }
 

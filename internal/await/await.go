@@ -1,0 +1,60 @@
+// Package await blocks a goroutine in ppoll(2) until one of two descriptors is ready, in
+// the way that costs a packet loop least.
+//
+// The runtime takes a goroutine's P, its right to run Go code, away when a system call
+// lasts longer than some microseconds. To see that, its watchdog (sysmon) wakes up
+// every 20 microseconds; after the call the goroutine looks for a P again, often on
+// another thread. Under load that costs as much as a copy of all packets. So a
+// [Waiter] can linger: for a while it waits without telling the runtime, and then
+// nothing stands between the packet and the goroutine. When nothing has come for so long, it
+// waits as everybody does, and the whole process sleeps.
+package await
+
+import (
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Waiter is what one goroutine waits with. The zero value does not linger.
+type Waiter struct {
+	// Linger is how long a wait keeps its P. A program needs more Ps (GOMAXPROCS) than
+	// goroutines that linger at the same time, or its other goroutines stand still
+	// meanwhile. Collecting garbage waits so long, too.
+	Linger time.Duration
+
+	fds     [2]unix.PollFd // fields, as locals would escape to the heap
+	timeout unix.Timespec
+}
+
+// Wait blocks until there is something to read from fd or stop, an error or the end. It
+// returns what poll says of each. A negative descriptor is ignored.
+func (w *Waiter) Wait(fd, stop int) (ready, stopped int16, err error) {
+	w.fds = [2]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(stop), Events: unix.POLLIN}}
+	n, errno := 0, unix.Errno(0)
+	if w.Linger > 0 {
+		n, errno = w.linger()
+	}
+	for n == 0 && errno == 0 || errno == unix.EINTR {
+		n, errno = w.block()
+	}
+	if errno != 0 {
+		return 0, 0, errno
+	}
+	return w.fds[0].Revents, w.fds[1].Revents, nil
+}
+
+// linger polls for some time without telling the runtime. It returns 0 when that is over.
+func (w *Waiter) linger() (int, unix.Errno) {
+	w.timeout = unix.NsecToTimespec(int64(w.Linger)) // the kernel changes it
+	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&w.fds[0])), uintptr(len(w.fds)),
+		uintptr(unsafe.Pointer(&w.timeout)), 0, 0, 0)
+	return int(n), errno
+}
+
+// block polls without end.
+func (w *Waiter) block() (int, unix.Errno) {
+	n, _, errno := unix.Syscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&w.fds[0])), uintptr(len(w.fds)), 0, 0, 0, 0)
+	return int(n), errno
+}
