@@ -32,6 +32,7 @@ var layers = []map[string][]string{
 	{ // 1, edges: one facility of the system each
 		"internal/aead":              {"internal/keys"},
 		"internal/await":             {},
+		"internal/journal":           {},
 		"internal/netcfg":            {},
 		"internal/pipe":              {"internal/keys", "internal/replay", "internal/wire"},
 		"internal/sandbox":           {},
@@ -64,8 +65,8 @@ var layers = []map[string][]string{
 	},
 	{ // programs
 		"cmd/tund": {
-			"internal/aead", "internal/config", "internal/ctl", "internal/daemon", "internal/datapath", "internal/pipe", "internal/sandbox",
-			"internal/tuntap", "internal/udp",
+			"internal/aead", "internal/config", "internal/ctl", "internal/daemon", "internal/datapath", "internal/journal",
+			"internal/pipe", "internal/sandbox", "internal/tuntap", "internal/udp",
 		},
 		"cmd/tunctl": {"internal/config", "internal/ctl", "internal/invite", "internal/keys", "internal/netcfg"},
 	},

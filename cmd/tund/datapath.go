@@ -13,6 +13,7 @@ import (
 
 	"tund/internal/aead"
 	"tund/internal/datapath"
+	"tund/internal/journal"
 	"tund/internal/pipe"
 	"tund/internal/sandbox"
 	"tund/internal/tuntap"
@@ -22,8 +23,9 @@ import (
 // runDatapath is the life of a data child, in both stages of package sandbox. It
 // returns the exit status.
 func runDatapath(args []string) int {
+	complain := journal.Complainer()
 	if err := child(args); err != nil {
-		fmt.Fprintln(os.Stderr, "tund:", err)
+		complain("tund: " + err.Error())
 		return 1
 	}
 	return 0
@@ -40,7 +42,7 @@ func child(args []string) error {
 	if err := sandbox.Enter(name, pipe.FDSocket); err != nil {
 		return fmt.Errorf("datapath %s: %w", name, err)
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("peer", name)
+	log := slog.New(journal.StreamHandler()).With("peer", name)
 	engine, err := openEngine(log)
 	if err != nil {
 		return fmt.Errorf("datapath %s: %w", name, err)

@@ -16,6 +16,7 @@ import (
 	"tund/internal/config"
 	"tund/internal/ctl"
 	"tund/internal/daemon"
+	"tund/internal/journal"
 	"tund/internal/sandbox"
 )
 
@@ -29,7 +30,7 @@ func main() {
 		os.Exit(runDatapath(os.Args))
 	}
 	if err := command().Execute(); err != nil {
-		fmt.Fprintln(os.Stderr, "tund:", err)
+		journal.Complainer()("tund: " + err.Error())
 		os.Exit(statusOf(err))
 	}
 }
@@ -95,6 +96,6 @@ func run(o daemon.Options) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	o.Hangup = hangup
-	o.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	o.Log = slog.New(journal.Handler())
 	return daemon.Run(ctx, o)
 }

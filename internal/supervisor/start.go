@@ -65,7 +65,7 @@ func environment(lookup func(string) (string, bool)) []string {
 		// signals, to have it give way to nobody.
 		"GODEBUG=containermaxprocs=0,asyncpreemptoff=1",
 	}
-	for _, name := range []string{"GOTRACEBACK", "TZ"} {
+	for _, name := range []string{"GOTRACEBACK", "JOURNAL_STREAM", "TZ"} {
 		if value, ok := lookup(name); ok {
 			env = append(env, name+"="+value)
 		}
