@@ -33,6 +33,7 @@ var layers = []map[string][]string{
 		"internal/aead":              {"internal/keys"},
 		"internal/await":             {},
 		"internal/journal":           {},
+		"internal/mantest":           {},
 		"internal/netcfg":            {},
 		"internal/pipe":              {"internal/keys", "internal/replay", "internal/wire"},
 		"internal/sandbox":           {},

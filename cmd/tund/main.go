@@ -64,6 +64,8 @@ func command() *cobra.Command {
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return say("tund " + version) },
 	}, newStopKind())
+	root.CompletionOptions.DisableDefaultCmd = true // tunctl is what is typed
+	root.SetHelpCommand(&cobra.Command{Hidden: true})
 	return root
 }
 
