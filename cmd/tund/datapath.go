@@ -84,6 +84,10 @@ func movePackets(log *slog.Logger, engine aead.Engine) error {
 	}
 	device.Linger(linger)
 	socket.Linger(linger)
+	parent := newParent(stop)
+	if err := confine(log); err != nil {
+		return err
+	}
 	timer := sandbox.NewAlarm()
 	go timer.Run() // ends when the datapath stops it
 	d, err := datapath.New(datapath.Options{
@@ -91,7 +95,7 @@ func movePackets(log *slog.Logger, engine aead.Engine) error {
 		Mode:   mode,
 		Device: device,
 		Socket: socket,
-		Pipe:   newParent(stop),
+		Pipe:   parent,
 		Stop:   stop,
 		Now:    boottime,
 		Engine: engine,
@@ -106,6 +110,22 @@ func movePackets(log *slog.Logger, engine aead.Engine) error {
 // linger is how long the packet loops keep all that they need for the next packet, once
 // they wait for it.
 const linger = 50 * time.Millisecond
+
+// confine closes the sandbox before the first byte is read from device, socket or pipe.
+// A part of it that this machine can't provide is worth a warning.
+func confine(log *slog.Logger) error {
+	c, err := sandbox.Confine(pipe.FDSocket)
+	if err != nil {
+		return err
+	}
+	if c.Landlock != nil {
+		log.Warn("sandbox without landlock", "reason", c.Landlock.Error())
+	}
+	if c.Seccomp != nil {
+		log.Warn("sandbox without seccomp", "reason", c.Seccomp.Error())
+	}
+	return nil
+}
 
 // openDevice finds out by trying which mode the inherited device has.
 func openDevice() (*tuntap.Port, pipe.Mode, error) {

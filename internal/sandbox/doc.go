@@ -9,14 +9,18 @@
 //	stage 1   [Drop]: one thread gives up everything and executes itself:
 //	stage 2           tund datapath NAME           no thread ever had a privilege
 //	          [Enter]: checks that, or refuses to go on
+//	          the program loads its engine and looks at its descriptors
+//	          [Confine]: limits, no files, a list of system calls
+//	          the first byte is read
 //
 // The roles are told apart by their word in argv alone. Nothing is won by starting
 // stage 2 directly: it refuses to run with any privilege.
 //
-// After Enter a child has no capability and cannot gain one (no_new_privs), is not
-// root, cannot be traced or dumped, and has the descriptors 0 to 6 only. It can still
-// open files that anybody may read, and, where tund itself does not run as root, those of
-// its own user; closing that (seccomp, Landlock) is to be added in Enter.
+// After Confine a child has no capability and cannot gain one (no_new_privs), is not
+// root, cannot be traced or dumped, and has the descriptors 0 to 6 only. It opens and
+// makes nothing: no file, socket, pipe or process. Three walls stand one behind the other: it has
+// no right to most of it, Landlock forbids it to all of its threads, and a filter (seccomp)
+// refuses the system calls. docs/architecture.md says what is left to it.
 //
 // # The descriptors of a child
 //
@@ -26,9 +30,8 @@
 // GODEBUG=containermaxprocs=0. A child's code must therefore use none of them: it waits
 // in poll (package await) or for an [Alarm], and is stopped by a [Hangup], whose event takes the place of
 // standard input.
-// The supervisor sets the environment accordingly. Nothing breaks where a
-// descriptor of the runtime's appears later, but a filter of system calls must
-// allow for it.
+// The supervisor sets the environment accordingly. Nothing breaks where the two
+// descriptors of the runtime appear later: Confine leaves room for them.
 //
 // Functions here that run in a child use plain system calls for the same reason.
 package sandbox

@@ -48,7 +48,7 @@ type reader struct{ fd, stop int }
 func (r reader) Read(p []byte) (int, error) {
 	for {
 		fds := [...]unix.PollFd{{Fd: int32(r.fd), Events: unix.POLLIN}, {Fd: int32(r.stop), Events: unix.POLLIN}}
-		_, err := unix.Poll(fds[:], -1)
+		_, err := unix.Ppoll(fds[:], nil, nil)
 		if err == nil && fds[1].Revents != 0 {
 			return 0, io.EOF
 		}

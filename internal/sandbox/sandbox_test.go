@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -25,6 +24,8 @@ const (
 	name                = "alpha"
 
 	leakyStart = "leaky-start" // a first stage that passes on one descriptor too many
+
+	behaviourVariable = "TUND_TEST_BEHAVIOUR"
 )
 
 // environment is what keeps the runtime from opening descriptors of its own.
@@ -44,7 +45,7 @@ func TestMain(m *testing.M) {
 		if err := sandbox.Enter(name, lastFD); err != nil {
 			fail(err)
 		}
-		child()
+		child(os.Getenv(behaviourVariable))
 	default:
 		os.Exit(m.Run())
 	}
@@ -57,17 +58,35 @@ func fail(err error) {
 
 // A report is what a child finds when it tries its bounds from inside.
 type report struct {
-	Setuid, Shadow, Tun, Attach string // errors, "" where it was allowed
-	Dumpable, NoNewPrivs        int
-	Core                        uint64
-	UID, GID                    int
-	Groups                      []int
+	Dumpable, NoNewPrivs int
+	UID, GID             int
+	Groups               []int
+	Limits               map[string]uint64
+	Lacking              []string          // parts of the sandbox that are not in force
+	Tried                map[string]string // what each probe got; "": it was allowed
 }
 
-// child writes its report to the pipe out, and waits until the pipe in is closed.
-func child() {
-	in, out := os.NewFile(fdIn, "in"), os.NewFile(fdOut, "out")
-	text, err := json.Marshal(tryBounds())
+// child does what its behaviour says, writes its report to the pipe out, and waits until the
+// pipe in is closed.
+func child(behaviour string) {
+	out := os.NewFile(fdOut, "out")
+	stop, err := sandbox.NewHangup(sandbox.FDStop)
+	if err != nil {
+		fail(err)
+	}
+	r := inspect()
+	prepare(behaviour)
+	c, err := sandbox.Confine(lastFD)
+	if err != nil {
+		fail(err)
+	}
+	for _, lacking := range []error{c.Landlock, c.Seccomp} {
+		if lacking != nil {
+			r.Lacking = append(r.Lacking, lacking.Error())
+		}
+	}
+	r.Tried = behave(behaviour)
+	text, err := json.Marshal(r)
 	if err != nil {
 		fail(err)
 	}
@@ -78,49 +97,18 @@ func child() {
 	go alarm.Run() // ends with the process
 	alarm.Reset(time.Millisecond)
 	<-alarm.C()
-	_, _ = io.Copy(io.Discard, in)
+	_, _ = io.Copy(io.Discard, stop.Reader(fdIn))
 	os.Exit(0)
 }
 
-func tryBounds() report {
+// inspect looks at what is not to be seen any more in a closed sandbox.
+func inspect() report {
 	var r report
-	_, _, errno := unix.RawSyscall(unix.SYS_SETUID, 0, 0, 0)
-	r.Setuid = text(errno)
-	r.Shadow = tryOpen("/etc/shadow")
-	r.Tun = tryOpen("/dev/net/tun")
-	_, _, errno = unix.RawSyscall6(unix.SYS_PTRACE, unix.PTRACE_ATTACH, uintptr(os.Getppid()), 0, 0, 0, 0)
-	r.Attach = text(errno)
 	r.Dumpable, _ = unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
 	r.NoNewPrivs, _ = unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
-	var core unix.Rlimit
-	_ = unix.Getrlimit(unix.RLIMIT_CORE, &core)
-	r.Core = core.Max
 	r.UID, r.GID = os.Getuid(), os.Getgid()
 	r.Groups, _ = os.Getgroups()
 	return r
-}
-
-func text(errno syscall.Errno) string {
-	if errno == 0 {
-		return ""
-	}
-	return errno.Error()
-}
-
-// tryOpen opens a file, and where that is allowed, tries to make a device of it.
-func tryOpen(path string) string {
-	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err.Error()
-	}
-	defer func() { _ = unix.Close(fd) }()
-	request, err := unix.NewIfreq("tundtest0")
-	if err != nil {
-		return err.Error()
-	}
-	request.SetUint16(unix.IFF_TUN)
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TUNSETIFF, uintptr(unsafe.Pointer(request)))
-	return text(errno)
 }
 
 // A started child, and the parent's ends of its pipes.
@@ -134,12 +122,18 @@ type started struct {
 // start starts a child in the given role; files above lastFD are leaked to it on purpose.
 func start(t *testing.T, role string, attr *syscall.SysProcAttr, leaked ...*os.File) *started {
 	t.Helper()
+	return startAs(t, role, probing, attr, leaked...)
+}
+
+// startAs starts a child that has a behaviour, see behave.
+func startAs(t *testing.T, role, behaviour string, attr *syscall.SysProcAttr, leaked ...*os.File) *started {
+	t.Helper()
 	inRead, inWrite := pipe(t)
 	outRead, outWrite := pipe(t)
 	device, socket := pipe(t)
 	s := &started{cmd: exec.Command("/proc/self/exe"), in: inWrite, out: json.NewDecoder(outRead)}
 	s.cmd.Args = []string{"tund", role, name}
-	s.cmd.Env = environment
+	s.cmd.Env = append(slices.Clone(environment), behaviourVariable+"="+behaviour)
 	s.cmd.Dir = "/"
 	s.cmd.SysProcAttr = attr
 	s.cmd.Stderr = &s.log
@@ -154,6 +148,17 @@ func start(t *testing.T, role string, attr *syscall.SysProcAttr, leaked ...*os.F
 		}
 	}
 	return s
+}
+
+// report waits for the child's.
+func (s *started) report(t *testing.T) report {
+	t.Helper()
+	var r report
+	if err := s.out.Decode(&r); err != nil {
+		_ = s.cmd.Wait()
+		t.Fatalf("%v; %s", err, s.log.String())
+	}
+	return r
 }
 
 func pipe(t *testing.T) (r, w *os.File) {
@@ -191,19 +196,9 @@ func TestChildHasNoPrivilegeAndNoWayBack(t *testing.T) {
 	for parent, attr := range parents {
 		t.Run("of "+parent, func(t *testing.T) {
 			s := start(t, sandbox.RoleStart, attr)
-			var r report
-			if err := s.out.Decode(&r); err != nil {
-				t.Fatalf("%v; %s", err, s.log.String())
-			}
-			for what, refused := range map[string]string{
-				"setuid(0)": r.Setuid, "/etc/shadow": r.Shadow, "/dev/net/tun": r.Tun, "tracing its parent": r.Attach,
-			} {
-				if refused == "" {
-					t.Errorf("%s was allowed", what)
-				}
-			}
-			if r.Dumpable != 0 || r.NoNewPrivs != 1 || r.Core != 0 {
-				t.Errorf("dumpable %d, no_new_privs %d, core limit %d", r.Dumpable, r.NoNewPrivs, r.Core)
+			r := s.report(t)
+			if r.Dumpable != 0 || r.NoNewPrivs != 1 {
+				t.Errorf("dumpable %d, no_new_privs %d", r.Dumpable, r.NoNewPrivs)
 			}
 			if r.UID == 0 || r.GID == 0 || slices.Contains(r.Groups, 0) {
 				t.Errorf("user %d, group %d, groups %v", r.UID, r.GID, r.Groups)
@@ -237,8 +232,10 @@ func checkThreads(t *testing.T, s *started, sets []string) {
 				t.Errorf("%s: %s is not empty:\n%s", path, set, status)
 			}
 		}
-		if !strings.Contains(string(status), "NoNewPrivs:\t1\n") {
-			t.Errorf("%s: no_new_privs is not set", path)
+		for _, want := range []string{"NoNewPrivs:\t1\n", "Seccomp:\t2\n"} {
+			if !strings.Contains(string(status), want) {
+				t.Errorf("%s: not %s%s", path, want, status)
+			}
 		}
 	}
 }
@@ -247,9 +244,7 @@ func TestChildHasExactlyItsDescriptors(t *testing.T) {
 	needRoot(t)
 	leak, _ := pipe(t)
 	s := start(t, sandbox.RoleStart, nil, leak, leak)
-	if err := s.out.Decode(&report{}); err != nil {
-		t.Fatalf("%v; %s", err, s.log.String())
-	}
+	s.report(t)
 	for range 20 { // a while, for what the runtime does later
 		time.Sleep(10 * time.Millisecond)
 		entries, err := os.ReadDir(s.proc("fd"))
@@ -274,9 +269,7 @@ func TestChildHasExactlyItsDescriptors(t *testing.T) {
 func TestChildIsSeenByItsPeersName(t *testing.T) {
 	needRoot(t)
 	s := start(t, sandbox.RoleStart, nil)
-	if err := s.out.Decode(&report{}); err != nil {
-		t.Fatalf("%v; %s", err, s.log.String())
-	}
+	s.report(t)
 	for path, want := range map[string]string{"cmdline": "tund\x00datapath\x00alpha\x00", "comm": "tund: alpha\n"} {
 		got, err := os.ReadFile(s.proc(path))
 		if err != nil || string(got) != want {
@@ -288,9 +281,7 @@ func TestChildIsSeenByItsPeersName(t *testing.T) {
 func TestChildEndsWhenItsPipeIsClosed(t *testing.T) {
 	needRoot(t)
 	s := start(t, sandbox.RoleStart, nil)
-	if err := s.out.Decode(&report{}); err != nil {
-		t.Fatalf("%v; %s", err, s.log.String())
-	}
+	s.report(t)
 	if err := s.in.Close(); err != nil {
 		t.Fatal(err)
 	}

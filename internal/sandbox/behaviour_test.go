@@ -1,0 +1,329 @@
+package sandbox_test
+
+import (
+	"crypto/rand"
+	"errors"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"tund/internal/sandbox"
+)
+
+// The behaviours of a child.
+const (
+	probing   = "probing"    // tries whatever it must not do
+	working   = "working"    // does what the Go runtime does in a long life
+	panicking = "panicking"  // has a mistake
+	faulting  = "faulting"   // reads where no memory is
+	greedy    = "greedy"     // takes all memory it can get
+	old       = "old"        // runs on a kernel with neither Landlock nor seccomp
+	landlock  = "landlocked" // leaves out the filter of system calls
+)
+
+// prepare does what a behaviour needs before the sandbox is closed.
+func prepare(behaviour string) {
+	switch behaviour {
+	case old:
+		for _, name := range []string{"landlock_create_ruleset", "seccomp"} {
+			if err := sandbox.Refuse(name, unix.ENOSYS); err != nil {
+				fail(err)
+			}
+		}
+	case landlock:
+		if err := sandbox.Refuse("seccomp", unix.EACCES); err != nil {
+			fail(err)
+		}
+	}
+}
+
+// behave does it in the closed sandbox, and returns what each thing tried has got: "" if
+// it was allowed.
+func behave(behaviour string) map[string]string {
+	switch behaviour {
+	case probing:
+		return try(probes())
+	case working:
+		return map[string]string{"work": work()}
+	case landlock:
+		return tryOnThreads()
+	case panicking:
+		panic("a mistake")
+	case faulting:
+		*nothing = 1
+	case greedy:
+		for range 32 {
+			hoard = append(hoard, make([]byte, 64<<20))
+		}
+	}
+	return nil
+}
+
+var (
+	hoard   [][]byte
+	nothing *int
+)
+
+func try(probes []probe) map[string]string {
+	tried := map[string]string{}
+	for _, p := range probes {
+		tried[p.what] = text(p.try())
+	}
+	return tried
+}
+
+// work makes the runtime start threads, use its timers and poller, collect garbage, give
+// memory back, and preempt what runs.
+func work() string {
+	var group sync.WaitGroup
+	for range 20 {
+		group.Go(func() {
+			runtime.LockOSThread() // not unlocked: the thread ends, too
+			pause := unix.NsecToTimespec(int64(20 * time.Millisecond))
+			if err := unix.Nanosleep(&pause, nil); err != nil {
+				panic(err)
+			}
+		})
+	}
+	for i := range 200 {
+		garbage := make([]byte, 1<<20)
+		garbage[i] = byte(i)
+	}
+	busy := time.Now()
+	group.Go(func() {
+		for n := 0; time.Since(busy) < 50*time.Millisecond; n++ {
+			runtime.KeepAlive(n)
+		}
+	})
+	runtime.GC()
+	group.Wait()
+	time.Sleep(10 * time.Millisecond)
+	if _, err := rand.Read(make([]byte, 1000)); err != nil {
+		return err.Error()
+	}
+	var after runtime.MemStats
+	runtime.ReadMemStats(&after)
+	if after.NumGC < 2 {
+		return "no garbage was collected"
+	}
+	return ""
+}
+
+// tryOnThreads tries the same on many threads, old and new.
+func tryOnThreads() map[string]string {
+	var mu sync.Mutex
+	var group sync.WaitGroup
+	all := map[string]string{}
+	for range 20 {
+		group.Go(func() {
+			runtime.LockOSThread()
+			tried := try(probesOfAccess())
+			mu.Lock()
+			defer mu.Unlock()
+			for what, got := range tried {
+				if seen, ok := all[what]; ok && seen != got {
+					got += " and " + seen
+				}
+				all[what] = got
+			}
+		})
+	}
+	group.Wait()
+	return all
+}
+
+// probesOfAccess are what Landlock refuses, and what it shall not refuse.
+func probesOfAccess() []probe {
+	parent, self := uintptr(os.Getppid()), uintptr(os.Getpid())
+	return []probe{
+		{"open /", call(unix.SYS_OPENAT, here, path("/"), unix.O_RDONLY|unix.O_DIRECTORY)},
+		{"open /etc/passwd", call(unix.SYS_OPENAT, here, path("/etc/passwd"), unix.O_RDONLY)},
+		{"open its own status", call(unix.SYS_OPENAT, here, path("/proc/self/status"), unix.O_RDONLY)},
+		{"make a file", call(unix.SYS_OPENAT, here, path("/tmp/tund-probe"), unix.O_RDWR|unix.O_CREAT, 0o600)},
+		{"signal the parent", call(unix.SYS_KILL, parent, 0)},
+		{"trace the parent", call(unix.SYS_PTRACE, unix.PTRACE_ATTACH, parent, 0, 0)},
+		{"signal another thread", call(unix.SYS_TGKILL, self, self, uintptr(unix.SIGURG))},
+	}
+}
+
+func TestLandlockRefusesFilesAndSignalsToEveryThread(t *testing.T) {
+	needRoot(t)
+	attr := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 64321, Gid: 64321}}
+	asParent(t, 64321)
+	r := startAs(t, sandbox.RoleStart, landlock, attr).report(t)
+	if got := strings.Join(r.Lacking, "; "); got != "refused: permission denied" {
+		t.Fatalf("not in force: %s", got)
+	}
+	for what, want := range map[string]syscall.Errno{
+		"open /": unix.EACCES, "open /etc/passwd": unix.EACCES, "open its own status": unix.EACCES, "make a file": unix.EACCES,
+		"signal the parent": unix.EPERM, "trace the parent": unix.EPERM, "signal another thread": 0,
+	} {
+		if got := r.Tried[what]; got != text(want) {
+			t.Errorf("%s: %q, want %q", what, got, text(want))
+		}
+	}
+}
+
+// asParent gives this process the effective user of a child for the time of a test, so
+// that it may be signalled by it.
+func asParent(t *testing.T, uid int) {
+	t.Helper()
+	if err := syscall.Setresuid(uid, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Setresuid(0, 0, 0); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestChildSaysWhatItsKernelLacksAndGoesOn(t *testing.T) {
+	needRoot(t)
+	r := startAs(t, sandbox.RoleStart, old, nil).report(t)
+	const want = "the kernel has none; the kernel has none"
+	if got := strings.Join(r.Lacking, "; "); got != want {
+		t.Errorf("said %q, want %q", got, want)
+	}
+}
+
+func TestClosedSandboxLetsTheRuntimeWork(t *testing.T) {
+	needRoot(t)
+	s := startAs(t, sandbox.RoleStart, working, nil)
+	if got := s.report(t).Tried["work"]; got != "" {
+		t.Error(got)
+	}
+	if err := s.in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Wait(); err != nil {
+		t.Errorf("%v; %s", err, s.log.String())
+	}
+}
+
+func TestCrashInAClosedSandboxPrintsItsTrace(t *testing.T) {
+	needRoot(t)
+	for behaviour, want := range map[string][]string{
+		panicking: {"panic: a mistake", "goroutine 1 [running]", "behaviour_test.go"},
+		faulting:  {"nil pointer dereference", "goroutine 1 [running]", "behaviour_test.go"},
+	} {
+		s := startAs(t, sandbox.RoleStart, behaviour, nil)
+		_ = s.cmd.Wait()
+		if got := s.cmd.ProcessState.ExitCode(); got != 2 {
+			t.Errorf("%s: ended with %s", behaviour, s.cmd.ProcessState)
+		}
+		for _, text := range want {
+			if !strings.Contains(s.log.String(), text) {
+				t.Errorf("%s: no %q in %s", behaviour, text, s.log.String())
+			}
+		}
+	}
+}
+
+func TestGreedyChildDies(t *testing.T) {
+	needRoot(t)
+	s := startAs(t, sandbox.RoleStart, greedy, nil)
+	if err := s.cmd.Wait(); err == nil {
+		t.Error("it got 2 GiB")
+	}
+	if got := s.log.String(); !strings.Contains(got, "out of memory") && !strings.Contains(got, "failed to allocate") { // by the race detector
+		t.Errorf("it said %s", got)
+	}
+}
+
+func TestRefusedCallIsInTheKernelsLog(t *testing.T) {
+	needRoot(t)
+	logged, err := os.ReadFile("/proc/sys/kernel/seccomp/actions_logged")
+	if err != nil || !strings.Contains(string(logged), "errno") {
+		t.Skipf("this machine does not log refused calls: %q, %v", logged, err)
+	}
+	for range 15 { // the kernel leaves out what comes too often
+		if kernelSays(t, "type=1326", func() string {
+			s := start(t, sandbox.RoleStart, nil)
+			s.report(t)
+			return " pid=" + strconv.Itoa(s.cmd.Process.Pid) + " "
+		}) {
+			return
+		}
+		time.Sleep(time.Second)
+	}
+	t.Error("not found")
+}
+
+// kernelSays tells if the kernel logs a line with a text and what do returns.
+func kernelSays(t *testing.T, text string, do func() string) bool {
+	t.Helper()
+	fd, err := unix.Open("/dev/kmsg", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Skipf("cannot read the kernel's log: %v", err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if _, err := unix.Seek(fd, 0, unix.SEEK_END); err != nil {
+		t.Fatal(err)
+	}
+	who := do()
+	line := make([]byte, 8192)
+	for {
+		n, err := unix.Read(fd, line)
+		if errors.Is(err, unix.EPIPE) {
+			continue // overwritten before it was read
+		}
+		if err != nil || n == 0 {
+			return false
+		}
+		if s := string(line[:n]); strings.Contains(s, text) && strings.Contains(s, who) {
+			return true
+		}
+	}
+}
+
+func TestSignalEndsAClosedSandbox(t *testing.T) {
+	needRoot(t)
+	for _, signal := range []syscall.Signal{unix.SIGTERM, unix.SIGQUIT, unix.SIGKILL} {
+		s := startAs(t, sandbox.RoleStart, working, nil)
+		s.report(t)
+		if err := s.cmd.Process.Signal(signal); err != nil {
+			t.Fatal(err)
+		}
+		_ = s.cmd.Wait()
+		end, ok := s.cmd.ProcessState.Sys().(syscall.WaitStatus)
+		byItself := signal == unix.SIGQUIT && end.ExitStatus() == 2 && strings.Contains(s.log.String(), "goroutine ")
+		if !ok || (end.Signal() != signal && !byItself) {
+			t.Errorf("%v: ended with %s; %s", signal, s.cmd.ProcessState, s.log.String())
+		}
+	}
+}
+
+func TestChildHasLimits(t *testing.T) {
+	needRoot(t)
+	s := start(t, sandbox.RoleStart, nil)
+	s.report(t)
+	shown, err := os.ReadFile(s.proc("limits"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	limits := map[string]string{}
+	for line := range strings.Lines(string(shown)) {
+		if len(line) > 66 {
+			limits[strings.TrimSpace(line[:26])] = strings.Join(strings.Fields(line[26:66]), " ")
+		}
+	}
+	for name, want := range map[string]string{
+		"Max open files": "9 9", "Max file size": "0 0", "Max locked memory": "0 0", "Max core file size": "0 0",
+		"Max msgqueue size": "0 0",
+	} {
+		if limits[name] != want {
+			t.Errorf("%s: %q, want %q\n%s", name, limits[name], want, shown)
+		}
+	}
+	if data := limits["Max data size"]; data == "" || strings.Contains(data, "unlimited") {
+		t.Errorf("Max data size: %q", data)
+	}
+}

@@ -1,0 +1,86 @@
+package sandbox
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// runtimeFDs are the descriptors that the Go runtime opens when its scavenger first
+	// follows a collection of garbage: an epoll and an event.
+	runtimeFDs = 2
+
+	// memoryAllowance is how much more a child may map than at its start. Its runtime reserves
+	// 64 MiB at a time, and 8 MiB for the stack of a thread.
+	memoryAllowance = 512 << 20
+)
+
+// setLimits takes from a child, for good, what it could use up of the machine. There is
+// no limit of processes among them: the kernel counts those of a user, and all children
+// are one. A filter of system calls lets threads be made only, whose stacks count as memory.
+func setLimits(lastFD int) error {
+	data, err := mapped()
+	if err != nil {
+		return fmt.Errorf("set limits: %w", err)
+	}
+	for _, l := range []struct {
+		name     string
+		resource int
+		value    uint64
+	}{
+		{"descriptors", unix.RLIMIT_NOFILE, uint64(lastFD) + 1 + runtimeFDs},
+		{"size of files", unix.RLIMIT_FSIZE, fileSize()},
+		{"memory", unix.RLIMIT_DATA, data + memoryAllowance}, // not the address space, most of which Go only reserves
+		{"locked memory", unix.RLIMIT_MEMLOCK, 0},
+		{"message queues", unix.RLIMIT_MSGQUEUE, 0},
+		{"core", unix.RLIMIT_CORE, 0},
+	} {
+		if err := lower(l.resource, l.value); err != nil {
+			return fmt.Errorf("set limit of %s: %w", l.name, err)
+		}
+	}
+	return nil
+}
+
+// lower sets both sides of a limit, which stays where it was lower.
+func lower(resource int, value uint64) error {
+	var now unix.Rlimit
+	if err := unix.Getrlimit(resource, &now); err != nil {
+		return err
+	}
+	value = min(value, now.Max)
+	return unix.Setrlimit(resource, &unix.Rlimit{Cur: value, Max: value})
+}
+
+// fileSize is no limit where the log goes to a file, else 0.
+func fileSize() uint64 {
+	for _, fd := range []int{1, 2} {
+		var s unix.Stat_t
+		if unix.Fstat(fd, &s) == nil && s.Mode&unix.S_IFMT == unix.S_IFREG {
+			return unix.RLIM_INFINITY
+		}
+	}
+	return 0
+}
+
+// mapped returns the bytes that count for the limit of memory now.
+func mapped() (uint64, error) {
+	const path, column = "/proc/self/statm", 5 // stacks included
+	text, err := read(path)
+	if err != nil {
+		return 0, err
+	}
+	columns := strings.Fields(text)
+	if len(columns) <= column {
+		return 0, fmt.Errorf("read %s: %d columns", path, len(columns))
+	}
+	pages, err := strconv.ParseUint(columns[column], 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", path, err)
+	}
+	return pages * uint64(os.Getpagesize()), nil
+}
