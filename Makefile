@@ -70,7 +70,7 @@ test-system: ## the package on whole Debian systems, booted with systemd (root)
 	go test -count=1 -timeout 15m ./e2e/system
 
 install-needs: ## what tests and demonstration need and this machine lacks
-	scripts/install-needs tools lint
+	scripts/install-needs tools deb lint
 
 clean: ## everything that was built
 	rm -rf bin dist

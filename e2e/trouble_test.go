@@ -13,10 +13,14 @@ import (
 // Trouble on the nodes of a pair (see tunnel_test.go) that nobody ordered: processes that
 // hang, devices and addresses that vanish, keys that grow too old.
 
-// A child that hangs is found by its heartbeat, killed and replaced.
+// A child that hangs is found by its heartbeat, killed and replaced. All the while the parent
+// is well, and says so to the watchdog.
 func TestHungChildIsReplaced(t *testing.T) {
 	t.Parallel()
-	p := upPair(t, lab.PairOptions{})
+	const watchdog = 4 * time.Second
+	p := newPair(t, lab.PairOptions{})
+	manager := p.Alpha.Manage(watchdog)
+	p.Up()
 	before := p.Alpha.MustPeer("beta")
 	if err := syscall.Kill(before.ChildPID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -26,6 +30,9 @@ func TestHungChildIsReplaced(t *testing.T) {
 		return s.ChildPID != before.ChildPID && s.ChildPID != 0 && s.State == "up"
 	})
 	t.Logf("replaced after %v", time.Since(start).Round(time.Millisecond))
+	if silence := manager.LongestSilence(start); silence > watchdog {
+		t.Errorf("the watchdog would have bitten: %v without a ping", silence)
+	}
 	wantPing(t, p.Alpha, lab.BetaInner4)
 }
 

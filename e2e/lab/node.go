@@ -21,6 +21,9 @@ const ctlLimit = time.Minute
 type Node struct {
 	// Name is the host's name; Dir holds its files; Namespace is its network.
 	Name, Dir, Namespace string
+	// Env are further variables of the environment of tund; Around is a command that
+	// runs it, given the command line as its last arguments.
+	Env, Around []string
 
 	lab     *Lab
 	made    []string // devices that are no leftovers: the lab made them
@@ -113,7 +116,9 @@ func (n *Node) Launch() {
 		n.lab.tb.Fatalf("node %s: %v", n.Name, err)
 	}
 	defer func() { _ = log.Close() }()
-	cmd := n.Command(n.lab.bin.Tund, "--config", n.Config(), "--socket", n.Socket())
+	line := slices.Concat(n.Around, []string{n.lab.bin.Tund, "--config", n.Config(), "--socket", n.Socket()})
+	cmd := n.Command(line[0], line[1:]...)
+	cmd.Env = append(cmd.Env, n.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		n.lab.tb.Fatalf("node %s: start tund: %v", n.Name, err)

@@ -1,0 +1,112 @@
+package lab
+
+import (
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Manager stands in for the service manager of a node: it hears what tund says by sd_notify(3).
+type Manager struct {
+	conn *net.UnixConn
+	done chan struct{}
+
+	mu    sync.Mutex
+	heard []Notice
+}
+
+// Notice is one message to the manager.
+type Notice struct {
+	Text string
+	At   time.Time
+}
+
+// Manage makes a service manager for the node's tund, from the next start on. A watchdog
+// of 0 is none.
+func (n *Node) Manage(watchdog time.Duration) *Manager {
+	n.lab.tb.Helper()
+	path := filepath.Join(n.Dir, "notify.sock")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		n.lab.tb.Fatalf("node %s: %v", n.Name, err)
+	}
+	m := &Manager{conn: conn, done: make(chan struct{})}
+	go m.listen() // ends with the lab
+	n.lab.tb.Cleanup(func() {
+		_ = conn.Close()
+		<-m.done
+	})
+	n.Env = append(n.Env, "NOTIFY_SOCKET="+path)
+	if watchdog > 0 {
+		n.Env = append(n.Env, "WATCHDOG_USEC="+strconv.FormatInt(watchdog.Microseconds(), 10))
+	}
+	return m
+}
+
+func (m *Manager) listen() {
+	defer close(m.done)
+	text, control := make([]byte, 4096), make([]byte, unix.CmsgSpace(16*4))
+	for {
+		n, c, _, _, err := m.conn.ReadMsgUnix(text, control)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		closeRights(control[:c])
+		m.mu.Lock()
+		m.heard = append(m.heard, Notice{Text: string(text[:n]), At: time.Now()})
+		m.mu.Unlock()
+	}
+}
+
+// closeRights closes descriptors that came along: this manager keeps none.
+func closeRights(control []byte) {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return
+	}
+	for _, message := range messages {
+		fds, err := unix.ParseUnixRights(&message)
+		if err != nil {
+			continue
+		}
+		for _, fd := range fds {
+			_ = os.NewFile(uintptr(fd), "right").Close()
+		}
+	}
+}
+
+// Heard returns what tund has said so far whose text begins so, in order.
+func (m *Manager) Heard(prefix string) []Notice {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(m.heard), func(n Notice) bool { return !strings.HasPrefix(n.Text, prefix) })
+}
+
+// Status is the newest status line.
+func (m *Manager) Status() string {
+	all := m.Heard("STATUS=")
+	if len(all) == 0 {
+		return ""
+	}
+	return strings.TrimPrefix(all[len(all)-1].Text, "STATUS=")
+}
+
+// LongestSilence is the longest time between two pings of the watchdog since a moment, the end included.
+func (m *Manager) LongestSilence(since time.Time) time.Duration {
+	last, longest := since, time.Duration(0)
+	for _, ping := range append(m.Heard("WATCHDOG=1"), Notice{At: time.Now()}) {
+		if ping.At.After(since) {
+			longest = max(longest, ping.At.Sub(last))
+			last = ping.At
+		}
+	}
+	return longest
+}

@@ -1,0 +1,124 @@
+package e2e
+
+import (
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"tund/e2e/lab"
+)
+
+// tund under a service manager, which the lab stands in for.
+
+func TestServiceManagerIsToldHowTheDaemonIs(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, lab.PairOptions{})
+	manager := p.Alpha.Manage(0)
+	p.Alpha.Start()
+	within(t, "readiness is told", func() bool { return len(manager.Heard("READY=1")) == 1 })
+	within(t, "a peer is told of", func() bool { return manager.Status() == "1 peer, 0 up" })
+	p.Beta.Start()
+	p.WaitUp()
+	within(t, "the peer is told to be up", func() bool { return manager.Status() == "1 peer, 1 up" })
+	p.Alpha.Ctl("reload")
+	reloads := manager.Heard("RELOADING=1\nMONOTONIC_USEC=")
+	if ready := manager.Heard("READY=1"); len(reloads) != 1 || len(ready) != 2 || ready[1].At.Before(reloads[0].At) {
+		t.Errorf("a reload was told as %v, then %v", reloads, ready)
+	}
+	p.Alpha.WriteFile("tund.toml", "nonsense\n")
+	within(t, "the refused file is told of", func() bool {
+		return strings.HasPrefix(manager.Status(), "1 peer, 1 up; the configuration on disk is not in force")
+	})
+	if code, _ := p.Alpha.Stop(); code != 0 || len(manager.Heard("STOPPING=1")) != 1 {
+		t.Errorf("exit %d, told %v", code, manager.Heard("STOPPING=1"))
+	}
+}
+
+// A freshly installed tund has a configuration without peers: it waits for some.
+func TestServiceWithoutPeersIsReady(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, lab.PairOptions{})
+	manager := p.Alpha.Manage(0)
+	p.Alpha.Configure(lab.NewTable())
+	p.Alpha.Start()
+	within(t, "readiness is told", func() bool { return len(manager.Heard("READY=1")) == 1 })
+	within(t, "idleness is told", func() bool { return manager.Status() == "no peers configured" })
+	p.Alpha.Configure(p.AlphaTable)
+	within(t, "the peer is told of", func() bool { return manager.Status() == "1 peer, 0 up" })
+}
+
+func TestRefusedConfigurationHasItsOwnExitStatus(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, lab.PairOptions{})
+	p.Alpha.WriteFile("tund.toml", "nonsense\n")
+	p.Alpha.Launch()
+	if code, _ := p.Alpha.Wait(10 * time.Second); code != 78 {
+		t.Errorf("exit %d, want 78: systemd does not try again then", code)
+	}
+}
+
+func TestWatchdogHearsNothingOfAParentThatHangs(t *testing.T) {
+	t.Parallel()
+	const watchdog = time.Second
+	p := newPair(t, lab.PairOptions{})
+	manager := p.Alpha.Manage(watchdog)
+	p.Up()
+	pings := func() int { return len(manager.Heard("WATCHDOG=1")) }
+	within(t, "the watchdog is pinged", func() bool { return pings() > 2 })
+	p.Alpha.Signal(syscall.SIGSTOP)
+	time.Sleep(100 * time.Millisecond) // what was on its way arrives
+	hung := pings()
+	time.Sleep(2 * watchdog)
+	if now := pings(); now != hung {
+		t.Errorf("%d pings from a process that stands still", now-hung)
+	}
+	p.Alpha.Signal(syscall.SIGCONT)
+	within(t, "the watchdog is pinged again", func() bool { return pings() > hung })
+}
+
+func TestJournalHasFields(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, lab.PairOptions{})
+	journal := p.Alpha.KeepJournal()
+	p.Up()
+	pid := p.Alpha.MustPeer("beta").ChildPID
+	started := journal.Entries("EVENT", "child started")
+	if len(started) != 1 {
+		t.Fatalf("%d entries of a child's start", len(started))
+	}
+	for field, want := range map[string]string{
+		"PEER": "beta", "CHILD": "1", "PID": strconv.Itoa(pid), "PRIORITY": "6", "SYSLOG_IDENTIFIER": "tund",
+		"MESSAGE": "child started peer=beta child=1 pid=" + strconv.Itoa(pid),
+	} {
+		if started[0][field] != want {
+			t.Errorf("%s is %q, want %q", field, started[0][field], want)
+		}
+	}
+	p.Alpha.Ctl("rotate-key", "beta")
+	within(t, "the caller of a request is noted", func() bool {
+		requests := journal.Entries("EVENT", "control request served")
+		return len(requests) == 1 && requests[0]["ACTOR_UID"] == "0" && requests[0]["PATH"] == "/v1/peers/beta/rotate-key"
+	})
+	if log := p.Alpha.Log(); log != "" {
+		t.Errorf("on standard error besides: %s", log)
+	}
+}
+
+// A child has no way to the journal but the standard error that it inherits.
+func TestLineOfAChildHasItsPriority(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, lab.PairOptions{})
+	journal := p.Alpha.KeepJournal()
+	p.Up()
+	p.Alpha.IP("link", "del", p.AlphaDevice)
+	within(t, "the child says why it ends", func() bool {
+		return strings.HasPrefix(p.Alpha.Log(), "<3>tund: datapath beta: ")
+	})
+	within(t, "the parent says so in an entry", func() bool {
+		all := journal.Entries("EVENT", "child exited")
+		return len(all) == 1 && all[0]["PRIORITY"] == "4" && all[0]["PEER"] == "beta"
+	})
+	p.WaitUp()
+}
