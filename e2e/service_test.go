@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -121,4 +122,23 @@ func TestLineOfAChildHasItsPriority(t *testing.T) {
 		return len(all) == 1 && all[0]["PRIORITY"] == "4" && all[0]["PEER"] == "beta"
 	})
 	p.WaitUp()
+}
+
+// systemd holds the control socket and the port of the sessions: tund takes what is
+// there, and leaves it there when it ends.
+func TestSocketActivation(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, lab.PairOptions{})
+	p.Beta.Around = []string{"systemd-socket-activate", "--listen=" + p.Beta.Socket(), "--listen=7900", "--fdname=tund.socket:tund.socket"}
+	p.Up() // the first tunctl starts it
+	wantPing(t, p.Alpha, lab.BetaInner4)
+	if log := p.Beta.Log(); !strings.Contains(log, `msg=listening addr=[::]:7900 from="inherited socket"`) {
+		t.Errorf("the port was not taken over:\n%s", log)
+	}
+	if code, _ := p.Beta.Stop(); code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	if _, err := os.Stat(p.Beta.Socket()); err != nil {
+		t.Errorf("the control socket, which is systemd's, is gone: %v", err)
+	}
 }

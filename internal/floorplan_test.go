@@ -67,7 +67,7 @@ var layers = []map[string][]string{
 	{ // programs
 		"cmd/tund": {
 			"internal/aead", "internal/config", "internal/ctl", "internal/daemon", "internal/datapath", "internal/journal",
-			"internal/pipe", "internal/sandbox", "internal/tuntap", "internal/udp",
+			"internal/pipe", "internal/sandbox", "internal/sdnotify", "internal/tuntap", "internal/udp",
 		},
 		"cmd/tunctl": {"internal/config", "internal/ctl", "internal/invite", "internal/keys", "internal/netcfg"},
 	},

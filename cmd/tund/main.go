@@ -18,6 +18,7 @@ import (
 	"tund/internal/daemon"
 	"tund/internal/journal"
 	"tund/internal/sandbox"
+	"tund/internal/sdnotify"
 )
 
 // version is set by the linker.
@@ -99,5 +100,10 @@ func run(o daemon.Options) error {
 	defer stop()
 	o.Hangup = hangup
 	o.Log = slog.New(journal.Handler())
+	inherited, err := sdnotify.Inherited()
+	if err != nil {
+		o.Log.Warn("descriptor not inherited", "err", err)
+	}
+	o.Inherited = inherited
 	return daemon.Run(ctx, o)
 }

@@ -33,14 +33,15 @@ func defaultPatience() patience {
 	}
 }
 
-// Options is what a Server needs. All but Group and AdminGroup are required.
+// Options is what a Server needs. Log, Path, Backend and Version are required.
 type Options struct {
 	Log        *slog.Logger
 	Path       string // of the socket
 	Backend    Backend
-	Version    string // of the daemon
-	Group      string // may read; default "tund"
-	AdminGroup string // may write; default "tund-admin"
+	Version    string            // of the daemon
+	Socket     *net.UnixListener // that listens at Path already; nil: it is made
+	Group      string            // may read; default "tund"
+	AdminGroup string            // may write; default "tund-admin"
 }
 
 // Server answers requests on the control socket.
@@ -65,11 +66,18 @@ func Listen(o Options) (*Server, error) {
 	if o.AdminGroup == "" {
 		o.AdminGroup = "tund-admin"
 	}
+	if o.Socket != nil {
+		return newServer(o, inherit(o.Socket)), nil
+	}
 	socket, err := openSocket(o.Path, o.Group)
 	if err != nil {
 		return nil, err
 	}
-	return &Server{options: o, patience: defaultPatience(), socket: newLimitedListener(socket)}, nil
+	return newServer(o, socket), nil
+}
+
+func newServer(o Options, socket *socketFile) *Server {
+	return &Server{options: o, patience: defaultPatience(), socket: newLimitedListener(socket)}
 }
 
 // Close removes the socket of a server that is not run.

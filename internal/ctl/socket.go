@@ -30,7 +30,13 @@ const (
 type socketFile struct {
 	*net.UnixListener
 	path string
-	info fs.FileInfo // of the file when it was made, so that only our own is removed
+	info fs.FileInfo // of the file when it was made, so that only our own is removed; nil: it is another's
+}
+
+// inherit takes a socket that is there already. Its file is for whoever made it to remove.
+func inherit(l *net.UnixListener) *socketFile {
+	l.SetUnlinkOnClose(false)
+	return &socketFile{UnixListener: l, path: l.Addr().String()}
 }
 
 // openSocket makes the socket at path and listens on it. The file has its mode
@@ -64,6 +70,9 @@ func openSocket(path, group string) (*socketFile, error) {
 // Close stops listening and removes the file, unless somebody has put another in
 // its place.
 func (s *socketFile) Close() error {
+	if s.info == nil {
+		return s.UnixListener.Close()
+	}
 	var removed error
 	if info, err := os.Lstat(s.path); err == nil && os.SameFile(info, s.info) {
 		removed = os.Remove(s.path)

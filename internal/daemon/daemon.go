@@ -37,6 +37,8 @@ type Options struct {
 	Socket  string           // path of the control socket
 	Version string           // of the program, for status
 	Hangup  <-chan os.Signal // SIGHUP: load the configuration again
+	// Inherited are the descriptors that this process was started with.
+	Inherited []sdnotify.Descriptor
 	// Command makes the process of a data child; nil: this program in its other role.
 	Command func(name string) *exec.Cmd
 }
@@ -48,6 +50,7 @@ type Daemon struct {
 	started time.Time
 	node    *node
 	gates   *gates
+	sockets *sockets
 	watcher *watch.Watcher
 	notify  sdnotify.Notifier
 	dog     *watchdog
@@ -92,7 +95,10 @@ func Run(ctx context.Context, o Options) error {
 		changed: make(chan struct{}, 1),
 		members: make(map[string]*member),
 	}
-	server, err := ctl.Listen(ctl.Options{Log: o.Log, Path: o.Socket, Version: o.Version, Backend: (*backend)(d)})
+	d.sockets, d.o.Inherited = takeSockets(o.Log, o.Inherited)
+	server, err := ctl.Listen(ctl.Options{
+		Log: o.Log, Path: o.Socket, Socket: d.sockets.control(o.Socket), Version: o.Version, Backend: (*backend)(d),
+	})
 	if err != nil {
 		return err
 	}
@@ -106,6 +112,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := d.gates.set(inner, cfg.Node.Listen); err != nil {
 		return err
 	}
+	d.sockets.reportUnused()
 	defer func() { d.gates.closeAll(d.gates.open) }()
 	return d.run(ctx, inner, server)
 }
@@ -122,7 +129,7 @@ func (d *Daemon) prepare(cfg *config.Config) error {
 	}
 	d.node, d.tried = newNode(cfg, net, held), cfg.Digest
 	d.open = peer.NewOpener(net, d.node.engine, d.o.Command)
-	d.gates = &gates{log: d.log, options: session.ListenerOptions{
+	d.gates = &gates{log: d.log, inherited: d.sockets, options: session.ListenerOptions{
 		Log:      d.log,
 		Identity: d.node.Identity(),
 		Known:    d.known,

@@ -29,8 +29,9 @@ type gate struct {
 // gates are all listen addresses. They belong to the daemon's Run goroutine, but for
 // the counters.
 type gates struct {
-	log     *slog.Logger
-	options session.ListenerOptions
+	log       *slog.Logger
+	options   session.ListenerOptions
+	inherited *sockets
 
 	mu      sync.Mutex
 	open    []*gate
@@ -94,7 +95,7 @@ func (g *gates) openOne(ctx context.Context, addr netip.AddrPort) (*gate, error)
 	if err != nil {
 		return nil, err
 	}
-	listener, err := session.Listen(addr, g.options)
+	listener, from, err := g.listen(addr)
 	if err != nil {
 		return nil, errors.Join(err, door.Close())
 	}
@@ -106,8 +107,18 @@ func (g *gates) openOne(ctx context.Context, addr netip.AddrPort) (*gate, error)
 			g.log.Error("listener ended", "addr", addr.String(), "err", err)
 		}
 	}()
-	g.log.Info("listening", "addr", addr.String())
+	g.log.Info("listening", "addr", addr.String(), "from", from)
 	return k, nil
+}
+
+// listen prefers a socket that is there already, and says where the listener comes from.
+func (g *gates) listen(addr netip.AddrPort) (l *session.Listener, from string, err error) {
+	if tcp := g.inherited.tcp(addr); tcp != nil {
+		l, err = session.ListenOn(tcp, g.options)
+		return l, "inherited socket", err
+	}
+	l, err = session.Listen(addr, g.options)
+	return l, "own socket", err
 }
 
 func (g *gates) add(fresh []*gate) {

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"tund/internal/keys"
@@ -63,10 +64,6 @@ type listenerIdentity struct {
 
 // Listen binds addr; "[::]" takes IPv4 as well. Until Run is called nothing is accepted.
 func Listen(addr netip.AddrPort, o ListenerOptions) (*Listener, error) {
-	l := &Listener{o: o, hall: newAdmission(), seen: newReplays()}
-	if err := l.SetIdentity(o.Identity); err != nil {
-		return nil, err
-	}
 	network := "tcp"
 	if addr.Addr().Is4() {
 		network = "tcp4" // else 0.0.0.0 would mean [::]
@@ -77,7 +74,29 @@ func Listen(addr netip.AddrPort, o ListenerOptions) (*Listener, error) {
 	if err != nil {
 		return nil, err // "listen tcp ADDRESS: ..."
 	}
-	l.tcp = tcp
+	return newListener(tcp, o)
+}
+
+// ListenOn takes a TCP listener that is there already. It belongs to the Listener from then on,
+// also after an error.
+func ListenOn(tcp net.Listener, o ListenerOptions) (*Listener, error) {
+	if s, ok := tcp.(syscall.Conn); ok {
+		raw, err := s.SyscallConn()
+		if err == nil {
+			err = controlSocket("", "", raw)
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("listen tcp %s: %w", tcp.Addr(), err), tcp.Close())
+		}
+	}
+	return newListener(tcp, o)
+}
+
+func newListener(tcp net.Listener, o ListenerOptions) (*Listener, error) {
+	l := &Listener{o: o, tcp: tcp, hall: newAdmission(), seen: newReplays()}
+	if err := l.SetIdentity(o.Identity); err != nil {
+		return nil, errors.Join(err, tcp.Close())
+	}
 	return l, nil
 }
 
