@@ -25,6 +25,10 @@ type control struct {
 	in   *inbound
 
 	configured bool
+	awaiting   bool             // the loops wait for Resume
+	states     []*pipe.KeyState // that have come for it
+	base       pipe.Totals      // what the child before has counted
+	halted     bool             // stop is closed
 	lifetime   time.Duration
 	sources    *sources
 	offloads   pipe.Offloads // in force
@@ -93,13 +97,33 @@ func (c *control) run(ctx context.Context) error {
 // errStop ends run without being an error.
 var errStop = errors.New("stop")
 
-// close ends the loops, which finish the batch in work, and wipes the keys.
+// halt ends the loops for good, which finish the batch in work, and waits for that. The
+// error is that of a loop.
+func (c *control) halt() error {
+	if !c.halted {
+		c.halted = true
+		c.halting.Store(true)
+		if err := c.stop.Close(); err != nil {
+			return err
+		}
+	}
+	c.loops.group.Wait()
+	select {
+	case err := <-c.loops.failed:
+		return err
+	default:
+		return nil
+	}
+}
+
+// close ends the loops and wipes the keys.
 func (c *control) close() {
 	close(c.ended)
-	_ = c.stop.Close()
-	_ = c.pipe.Close()
+	_ = c.halt()
 	c.loops.group.Wait()
+	_ = c.pipe.Close()
 	c.reader.group.Wait()
+	c.forget()
 	c.wipe()
 	c.bury()
 }
@@ -112,6 +136,7 @@ func (c *control) read() error {
 		select {
 		case c.inbox <- message{m, err}:
 		case <-c.ended:
+			discard(m)
 			return nil
 		}
 		if err != nil {
@@ -141,6 +166,7 @@ func (c *control) onMessage(m message) error {
 		return m.err
 	}
 	if !c.configured && needsConfigure(m.Message) {
+		discard(m.Message)
 		return fmt.Errorf("message of type %d before the configuration", m.Type())
 	}
 	switch m := m.Message.(type) {
@@ -167,6 +193,12 @@ func (c *control) onMessage(m message) error {
 		return c.onGetStats(m)
 	case pipe.SendProbe:
 		return c.onSendProbe(m)
+	case *pipe.KeyState:
+		return c.onKeyState(m)
+	case pipe.Resume:
+		return c.onResume(m)
+	case pipe.HandOver:
+		return c.handOver()
 	case pipe.Stop:
 		return errStop
 	default:
@@ -194,7 +226,8 @@ func (c *control) onHello(m pipe.Hello) error {
 	return nil
 }
 
-// onConfigure takes the configuration; the first one starts the loops.
+// onConfigure takes the configuration; the first one starts the loops, or says that Resume
+// will.
 func (c *control) onConfigure(m pipe.Configure) error {
 	if m.Mode != c.mode {
 		return fmt.Errorf("configured as %s, device is %s", m.Mode, c.mode)
@@ -208,11 +241,18 @@ func (c *control) onConfigure(m pipe.Configure) error {
 	c.offload(m.Offloads)
 	c.publish()
 	if !c.configured {
-		c.configured = true
-		c.loops.start(c.out.run)
-		c.loops.start(c.in.run)
+		c.configured, c.awaiting = true, m.Await
+		if !m.Await {
+			c.move()
+		}
 	}
 	return c.pipe.Send(pipe.Configured{Seq: m.Seq})
+}
+
+// move starts the loops.
+func (c *control) move() {
+	c.loops.start(c.out.run)
+	c.loops.start(c.in.run)
 }
 
 // offload tries what is wanted of the socket and notes what is in force.
@@ -228,6 +268,10 @@ func (c *control) offload(wanted pipe.Offloads) {
 }
 
 func (c *control) onInstallKey(m pipe.InstallKey) error {
+	if c.awaiting {
+		m.Wipe()
+		return c.installed(nil, pipe.Installed{KeyID: m.KeyID}, false, errAwaiting)
+	}
 	s, err := c.keyring.install(&m, c.now())
 	return c.installed(s, pipe.Installed{KeyID: m.KeyID}, m.Activate, err)
 }

@@ -25,31 +25,56 @@ type inboundCounters struct {
 	last                             atomic.Int64  // when the last authentic packet came; negative: never
 }
 
-// stats collects what all goroutines have counted.
-func (c *control) stats(seq uint64, now time.Duration) pipe.Stats {
-	out, in, socket := &c.out.counters, &c.in.counters, c.socket.Counters()
-	m := pipe.Stats{
-		Seq:     seq,
-		RxBytes: in.bytes.Load(), TxBytes: out.bytes.Load(),
-		RxPackets: in.packets.Load(), TxPackets: out.packets.Load(),
+// totals are what all goroutines, and the child before, have counted.
+func (c *control) totals() pipe.Totals {
+	out, in, socket, base := &c.out.counters, &c.in.counters, c.socket.Counters(), &c.base
+	return pipe.Totals{
+		RxBytes: base.RxBytes + in.bytes.Load(), TxBytes: base.TxBytes + out.bytes.Load(),
+		RxPackets: base.RxPackets + in.packets.Load(), TxPackets: base.TxPackets + out.packets.Load(),
 		Drops: pipe.Drops{
-			Auth:      in.auth.Load(),
-			Replay:    in.replay.Load(),
-			Malformed: in.malformed.Load() + out.malformed.Load() + socket.Truncated,
-			Unknown:   in.unknown.Load(),
-			Queue:     socket.NoBuffer + in.early.Load(),
-			Source:    in.source.Load(),
-			Device:    in.device.Load(),
-			Send:      socket.TooBig + socket.Denied + socket.Unreachable + socket.NotConnected,
-			NoKey:     out.noKey.Load(),
+			Auth:      base.Drops.Auth + in.auth.Load(),
+			Replay:    base.Drops.Replay + in.replay.Load(),
+			Malformed: base.Drops.Malformed + in.malformed.Load() + out.malformed.Load() + socket.Truncated,
+			Unknown:   base.Drops.Unknown + in.unknown.Load(),
+			Queue:     base.Drops.Queue + socket.NoBuffer + in.early.Load(),
+			Source:    base.Drops.Source + in.source.Load(),
+			Device:    base.Drops.Device + in.device.Load(),
+			Send:      base.Drops.Send + socket.TooBig + socket.Denied + socket.Unreachable + socket.NotConnected,
+			NoKey:     base.Drops.NoKey + out.noKey.Load(),
 		},
 		Received: in.received.Load(), Missing: in.missing.Load(),
+		Fallbacks: pipe.Fallbacks{
+			Sends:     base.Fallbacks.Sends + socket.Singly,
+			Writes:    base.Fallbacks.Writes + in.writes.Load(),
+			Checksums: base.Fallbacks.Checksums + out.checksums.Load(),
+		},
+		LastReceived: time.Duration(in.last.Load()), LastSent: time.Duration(c.lastSent.Load()),
+		RTT: c.prober.rtt,
+	}
+}
+
+// goOn makes all counters go on from those of the child before.
+func (c *control) goOn(t pipe.Totals, now time.Duration) {
+	c.base = t
+	c.in.counters.received.Store(t.Received)
+	c.in.counters.missing.Store(t.Missing)
+	c.in.counters.last.Store(int64(min(t.LastReceived, now)))
+	c.lastSent.Store(int64(min(t.LastSent, now)))
+	c.prober.rtt = t.RTT
+}
+
+// stats are the totals and the present state.
+func (c *control) stats(seq uint64, now time.Duration) pipe.Stats {
+	t := c.totals()
+	m := pipe.Stats{
+		Seq:     seq,
+		RxBytes: t.RxBytes, TxBytes: t.TxBytes, RxPackets: t.RxPackets, TxPackets: t.TxPackets,
+		Drops: t.Drops, Received: t.Received, Missing: t.Missing, Fallbacks: t.Fallbacks,
 		ReceiveSlots: uint8(len(c.keyring.receiving())),
 		LastReceived: -1,
-		RTT:          c.prober.rtt,
+		RTT:          t.RTT,
 		Engine:       c.keyring.engine.Name(),
 		Offloads:     c.offloads,
-		Fallbacks:    pipe.Fallbacks{Sends: socket.Singly, Writes: in.writes.Load(), Checksums: out.checksums.Load()},
 	}
 	if s := c.keyring.sending; s != nil {
 		m.SendKey, m.SendGeneration = s.id, s.generation
@@ -57,8 +82,8 @@ func (c *control) stats(seq uint64, now time.Duration) pipe.Stats {
 			m.Offloads |= pipe.OffloadPartialCsum
 		}
 	}
-	if last := in.last.Load(); last >= 0 {
-		m.LastReceived = max(0, now-time.Duration(last))
+	if t.LastReceived >= 0 {
+		m.LastReceived = max(0, now-t.LastReceived)
 	}
 	return m
 }

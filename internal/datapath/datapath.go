@@ -44,7 +44,8 @@ type Pipe interface {
 }
 
 // Stop is what the loops wait for besides packets. FD is given to every Wait; after
-// Close each Wait returns the ErrStopped of its package.
+// Close each Wait returns the ErrStopped of its package. Close is called once. What is sent
+// on Pipe after it still arrives.
 type Stop interface {
 	FD() int
 	Close() error
@@ -122,6 +123,7 @@ type shared struct {
 	stop   Stop
 
 	table    atomic.Pointer[table]
+	halting  atomic.Bool  // the loops are to end: no batch after the one in work
 	lastSent atomic.Int64 // when an authentic datagram was last sent
 
 	wake    chan struct{} // 1: a wake-up that waits stands for all later ones

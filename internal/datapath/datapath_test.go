@@ -70,7 +70,7 @@ func TestWhatIsNoPacketIsDroppedOnBothSides(t *testing.T) {
 		for i, packet := range append(bad, nil) {
 			n := wire.PacketNumber(1000 + i)
 			header := wire.Header{Type: wire.TypeData, Index: s.sendIndex, Number: n}.Append(nil)
-			nonce := keys.Nonce(s.epoch.send.iv, s.generation, n)
+			nonce := keys.Nonce(s.epoch.send.key.IV, s.generation, n)
 			p.b.socket.put(s.epoch.send.cipher.Seal(header, nonce[:], packet, header))
 		}
 		p.b.socket.put([]byte("stranger"))

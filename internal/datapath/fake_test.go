@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"errors"
 	"io"
 	"slices"
 	"sync"
@@ -83,15 +84,32 @@ func (q *queue) take(p []byte) (n int, i item, ok bool) {
 
 // wait is true when something can be taken, false at the stop, which goes first.
 func (q *queue) wait() bool {
-	if q.stop.isClosed() {
+	q.mu.Lock()
+	stop := q.stop
+	q.mu.Unlock()
+	if stop.isClosed() {
 		return false
 	}
 	select {
 	case <-q.ready:
 		return true
-	case <-q.stop.closed:
+	case <-stop.closed:
 		return false
 	}
+}
+
+// adopt gives the queue to a new owner. What waits in it goes on waiting.
+func (q *queue) adopt(stop *fakeStop) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.stop = stop
+}
+
+// waiting is how many items nobody has taken.
+func (q *queue) waiting() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.items)
 }
 
 // fakeDevice is a device whose kernel side is a test.
@@ -163,7 +181,7 @@ func (d *fakeDevice) fail(reading, writing error) {
 // fakeSocket is a socket that sends into a function.
 type fakeSocket struct {
 	*queue
-	sending  sync.Mutex // held while send runs
+	sending  chan struct{} // 1: full while send runs; in a bubble time passes for who waits, unlike for a mutex
 	mu       sync.Mutex
 	send     func(datagram []byte) // gets a copy
 	sendRun  func(run item)        // if not nil, gets runs as they are
@@ -239,8 +257,8 @@ func (s *fakeSocket) Send(datagram []byte) (bool, error) {
 	if refuse {
 		return false, nil
 	}
-	s.sending.Lock()
-	defer s.sending.Unlock()
+	s.sending <- struct{}{}
+	defer func() { <-s.sending }()
 	send(slices.Clone(datagram))
 	return true, nil
 }
@@ -299,7 +317,12 @@ func newPipes(t *testing.T) (*fakeParent, childPipe) {
 func (p *fakeParent) listen() {
 	for {
 		m, err := p.Receive()
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) {
+			return
+		}
 		if err != nil {
+			p.t.Error(err)
+			_ = p.r.CloseWithError(err) // or the child waits for its message to be read
 			return
 		}
 		p.mu.Lock()

@@ -21,8 +21,7 @@ func (c *control) bury() {
 		if !c.out.turn.left(g.out) || !c.in.turn.left(g.in) {
 			return false
 		}
-		g.epoch.send.cipher.Wipe()
-		g.epoch.receive.cipher.Wipe()
+		g.epoch.wipe()
 		return true
 	})
 }

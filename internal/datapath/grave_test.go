@@ -41,8 +41,7 @@ func (m *mortal) wiped() (n int) {
 func TestEndedKeysAreOverwritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, pipe.ModeTUN, pipe.Configure{})
-		engine := &mortal{Engine: p.a.path.control.keyring.engine}
-		p.a.path.control.keyring.engine = engine
+		engine := p.a.engine
 		for id := keys.KeyID(1); id <= 3; id++ {
 			p.rekey(id)
 			p.reiv(id, 1)
@@ -67,8 +66,7 @@ func TestEndedKeysAreOverwritten(t *testing.T) {
 func TestAKeyInUseIsOverwrittenLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, pipe.ModeTUN, pipe.Configure{})
-		engine := &mortal{Engine: p.a.path.control.keyring.engine}
-		p.a.path.control.keyring.engine = engine
+		engine := p.a.engine
 		p.rekey(1)
 		let := make(chan struct{})
 		p.a.socket.link(func([]byte) { <-let })

@@ -175,7 +175,7 @@ func (i *inbound) sort(t *table, run []byte, at, end int, now time.Duration) err
 	g.of[g.count] = header
 	g.jobs[g.count] = aead.Job{
 		Sealed: at + wire.HeaderSize, Size: len(datagram) - wire.Overhead,
-		Nonce: keys.Nonce(s.epoch.receive.iv, s.generation, header.Number),
+		Nonce: keys.Nonce(s.epoch.receive.key.IV, s.generation, header.Number),
 	}
 	g.count++
 	return nil
@@ -375,7 +375,7 @@ func (i *inbound) note(s *slot, now time.Duration) {
 // openProbe opens a probe apart from all packets.
 func (i *inbound) openProbe(t *table, s *slot, h wire.Header, datagram []byte, now time.Duration) {
 	r := &s.epoch.receive
-	i.nonce = keys.Nonce(r.iv, s.generation, h.Number)
+	i.nonce = keys.Nonce(r.key.IV, s.generation, h.Number)
 	payload, err := r.cipher.Open(i.probed[:0], i.nonce[:], datagram[wire.HeaderSize:], datagram[:wire.HeaderSize])
 	if err != nil {
 		i.forged(s)

@@ -18,6 +18,7 @@ var (
 	errNotNewer = errors.New("not newer than what was installed")
 	errIndex    = errors.New("receive index is in use")
 	errNoKey    = errors.New("no such key")
+	errAwaiting = errors.New("older keys have not been taken over yet")
 )
 
 // keyring holds all keys. It belongs to control, which publishes a new [table] after
@@ -49,16 +50,33 @@ func (k *keyring) install(m *pipe.InstallKey, now time.Duration) (*slot, error) 
 	if err := k.room(m.ReceiveIndex, true); err != nil {
 		return nil, err
 	}
-	e := &epoch{number: m.Epoch, installed: now, partial: m.PartialCsum}
-	var errs [2]error
-	e.send.cipher, errs[0] = k.engine.New(m.AEAD, m.Send.Key)
-	e.receive.cipher, errs[1] = k.engine.New(m.AEAD, m.Receive.Key)
-	if err := errors.Join(errs[:]...); err != nil {
+	e := &epoch{number: m.Epoch, aead: m.AEAD, installed: now, partial: m.PartialCsum}
+	if err := e.begin(k.engine, &m.Send, &m.Receive); err != nil {
 		return nil, fmt.Errorf("install key: %w", err)
 	}
-	e.send.iv, e.receive.iv = m.Send.IV, m.Receive.IV
 	k.newest = m.KeyID
 	return k.add(&slot{name: name{id: m.KeyID}, epoch: e, sendIndex: m.SendIndex, receiveIndex: m.ReceiveIndex}), nil
+}
+
+// begin makes the ciphers of an epoch. It keeps a copy of both keys, and none if it fails.
+func (e *epoch) begin(engine aead.Engine, send, receive *keys.DataKey) (err error) {
+	if e.send.cipher, err = engine.New(e.aead, send.Key); err != nil {
+		return err
+	}
+	if e.receive.cipher, err = engine.New(e.aead, receive.Key); err != nil {
+		e.send.cipher.Wipe()
+		return err
+	}
+	e.send.key, e.receive.key = *send, *receive
+	return nil
+}
+
+// wipe overwrites all that was made of the keys. Nothing may use them any more.
+func (e *epoch) wipe() {
+	e.send.cipher.Wipe()
+	e.receive.cipher.Wipe()
+	e.send.key.Wipe()
+	e.receive.key.Wipe()
 }
 
 // installIV adds a generation to a key. The key's packet numbers and window go on.
@@ -90,7 +108,7 @@ func (k *keyring) room(i wire.Index, newKey bool) error {
 	for _, s := range receiving {
 		held[s.id] = true
 	}
-	if len(receiving) >= pipe.MaxSlots || newKey && len(held) >= pipe.MaxKeys {
+	if len(receiving) >= pipe.MaxSlots || newKey && len(held) >= pipe.MaxKeys || len(k.slots) >= pipe.MaxStates {
 		return errNoRoom
 	}
 	if slices.ContainsFunc(receiving, func(s *slot) bool { return s.receiveIndex == i }) {

@@ -114,7 +114,7 @@ func sealing(o *outbound, t wire.Type, payload []byte) func() []byte {
 	return func() []byte {
 		n := s.epoch.send.reserve(&o.limits, 1, len(payload)).first
 		header := wire.Header{Type: t, Index: s.sendIndex, Number: n}.Append(d[:0])
-		nonce = keys.Nonce(s.epoch.send.iv, s.generation, n)
+		nonce = keys.Nonce(s.epoch.send.key.IV, s.generation, n)
 		s.epoch.send.cipher.Seal(d[:wire.HeaderSize], nonce[:], payload, header)
 		return d
 	}

@@ -100,11 +100,11 @@ func (o *outbound) run() error {
 // maxBatches bounds the batches after which the stop is looked at again.
 const maxBatches = 16
 
-// work carries what the device has now.
+// work carries what the device has now. What was read is sent, whatever happens.
 func (o *outbound) work() error {
 	for range maxBatches {
 		more, err := o.carry()
-		if err != nil || !more {
+		if err != nil || !more || o.halting.Load() {
 			return err
 		}
 	}
@@ -265,7 +265,7 @@ func (o *outbound) seal(t *table, now time.Duration) bool {
 		n := numbers.first + wire.PacketNumber(i)
 		at := j.Sealed - wire.HeaderSize
 		wire.Header{Type: wire.TypeData, Flags: o.flags[i], Index: s.sendIndex, Number: n}.Append(o.sealed[at:at])
-		j.Nonce = keys.Nonce(s.epoch.send.iv, s.generation, n)
+		j.Nonce = keys.Nonce(s.epoch.send.key.IV, s.generation, n)
 	}
 	o.batch = aead.Batch{Plain: o.plain[:], Sealed: o.sealed[:o.end], Heads: o.heads[:], Jobs: o.jobs[:o.count]}
 	s.epoch.send.cipher.SealBatch(&o.batch)

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tund/internal/aead"
 	"tund/internal/keys"
 	"tund/internal/pipe"
 	"tund/internal/wire"
@@ -26,6 +27,9 @@ type node struct {
 	done   chan error // 1
 	log    *bytes.Buffer
 	base   wire.Index // of its receive indexes
+	limits Limits
+	clock  func() time.Duration
+	engine *mortal // notes the ciphers
 }
 
 // newNode starts a datapath, greeted but not configured. It must be called in a bubble.
@@ -39,31 +43,43 @@ func newNode(t *testing.T, mode pipe.Mode, limits Limits) *node {
 // startNode starts a datapath that nobody has greeted yet.
 func startNode(t *testing.T, mode pipe.Mode, limits Limits) *node {
 	t.Helper()
-	n := &node{stop: newFakeStop(), done: make(chan error, 1), log: &bytes.Buffer{}}
-	n.device = &fakeDevice{queue: newQueue(n.stop)}
-	n.socket = &fakeSocket{queue: newQueue(n.stop), send: func([]byte) {}}
+	n := &node{limits: limits}
+	n.device = &fakeDevice{queue: newQueue(nil)}
+	n.socket = &fakeSocket{queue: newQueue(nil), sending: make(chan struct{}, 1), send: func([]byte) {}}
+	start := time.Now()
+	n.clock = func() time.Duration { return time.Since(start) }
+	n.begin(t, mode)
+	return n
+}
+
+// begin starts a datapath over the device and the socket of n.
+func (n *node) begin(t *testing.T, mode pipe.Mode) {
+	t.Helper()
+	n.stop, n.done, n.log = newFakeStop(), make(chan error, 1), &bytes.Buffer{}
+	n.device.adopt(n.stop)
+	n.socket.adopt(n.stop)
+	standard, err := aead.Open(aead.ChooseGo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.engine = &mortal{Engine: standard}
 	parent, child := newPipes(t)
 	n.fakeParent = parent
-	start := time.Now()
-	path, err := New(Options{
+	n.path, err = New(Options{
 		Log:  slog.New(slog.NewTextHandler(n.log, nil)),
-		Mode: mode, Device: n.device, Socket: n.socket, Pipe: child, Stop: n.stop, Limits: limits,
-		Now: func() time.Duration { return time.Since(start) },
+		Mode: mode, Device: n.device, Socket: n.socket, Pipe: child, Stop: n.stop, Limits: n.limits,
+		Now: n.clock, Engine: n.engine,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.path = path
-	go func() { n.done <- path.Run(t.Context()) }()
-	go n.listen()
-	t.Cleanup(n.close)
-	return n
-}
-
-// close stops the node if nothing has yet, and waits for its end.
-func (n *node) close() {
-	_ = n.w.Close()
-	_ = n.end()
+	done, path := n.done, n.path
+	go func() { done <- path.Run(t.Context()) }()
+	go parent.listen()
+	t.Cleanup(func() {
+		_ = parent.w.Close()
+		done <- <-done
+	})
 }
 
 // end waits until the datapath has ended by itself.

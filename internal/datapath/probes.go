@@ -49,7 +49,7 @@ func (d *sealed) seal(sh *shared, s *slot, p wire.Probe) ([]byte, bool) {
 	}
 	header := wire.Header{Type: wire.TypeProbe, Index: s.sendIndex, Number: numbers.first}.Append(d.buffer[:0])
 	body := p.Append(d.buffer[wire.HeaderSize:wire.HeaderSize], wire.ProbeSize)
-	d.nonce = keys.Nonce(s.epoch.send.iv, s.generation, numbers.first)
+	d.nonce = keys.Nonce(s.epoch.send.key.IV, s.generation, numbers.first)
 	s.epoch.send.cipher.Seal(body[:0], d.nonce[:], body, header)
 	return d.buffer[:], true
 }

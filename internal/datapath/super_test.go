@@ -350,7 +350,7 @@ func TestAPartialChecksumThatIsNotFoundIsMalformed(t *testing.T) {
 func sealFlagged(n *node, packet []byte, number wire.PacketNumber) []byte {
 	s := n.path.control.keyring.sending
 	header := wire.Header{Type: wire.TypeData, Flags: wire.FlagPartialChecksum, Index: s.sendIndex, Number: number}.Append(nil)
-	nonce := keys.Nonce(s.epoch.send.iv, s.generation, number)
+	nonce := keys.Nonce(s.epoch.send.key.IV, s.generation, number)
 	return s.epoch.send.cipher.Seal(header, nonce[:], packet, header)
 }
 

@@ -64,9 +64,11 @@ type slot struct {
 	announced bool // control: the parent knows that it was heard
 }
 
-// epoch is one data key, both directions. Its IV generations share everything in it.
+// epoch is one data key, both directions. Its IV generations share everything in it. It
+// holds key bytes until it is buried.
 type epoch struct {
 	number    keys.Epoch // for logs
+	aead      keys.AEAD
 	installed time.Duration
 	partial   bool // partial checksums may cross
 	send      sender
@@ -80,7 +82,7 @@ type epoch struct {
 // sender is an epoch's send key. Any goroutine may use it.
 type sender struct {
 	cipher aead.Cipher
-	iv     [12]byte
+	key    keys.DataKey  // kept for a successor of this child
 	next   atomic.Uint64 // the first packet number that is not reserved
 	bytes  atomic.Uint64 // of payload
 }
@@ -110,7 +112,7 @@ func crossed(n uint64, step int, limit uint64) bool {
 // receiver is an epoch's receive key. Inbound owns it; control reads the atomics.
 type receiver struct {
 	cipher  aead.Cipher
-	iv      [12]byte
+	key     keys.DataKey // as in sender
 	window  replay.Window
 	missing uint64 // what this window has added to the total
 	packets atomic.Uint64
