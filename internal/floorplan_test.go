@@ -49,18 +49,22 @@ var layers = []map[string][]string{
 			"internal/aead", "internal/keys", "internal/pipe", "internal/replay", "internal/segment", "internal/tuntap",
 			"internal/udp", "internal/wire",
 		},
+		"internal/handover": {
+			"internal/keys", "internal/netcfg", "internal/pipe", "internal/sdnotify", "internal/supervisor", "internal/tuntap",
+			"internal/udp", "internal/wire",
+		},
 		"internal/session":    {"internal/keys", "internal/wire"},
 		"internal/supervisor": {"internal/pipe", "internal/sandbox"},
 	},
 	{ // 3, one configured peer
 		"internal/peer": {
-			"internal/config", "internal/ctl", "internal/keys", "internal/netcfg", "internal/pipe",
+			"internal/config", "internal/ctl", "internal/handover", "internal/keys", "internal/netcfg", "internal/pipe",
 			"internal/session", "internal/supervisor", "internal/tuntap", "internal/udp", "internal/wire",
 		},
 	},
 	{ // 4, composition root
 		"internal/daemon": {
-			"internal/aead", "internal/config", "internal/ctl", "internal/keys", "internal/netcfg", "internal/peer",
+			"internal/aead", "internal/config", "internal/ctl", "internal/handover", "internal/keys", "internal/netcfg", "internal/peer",
 			"internal/sdnotify", "internal/session", "internal/udp", "internal/watch",
 		},
 	},

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"tund/internal/ctl"
@@ -11,7 +12,10 @@ import (
 // fakeTund is a daemon with the peers alpha, which is connecting, and beta, which is
 // up. Its kind is what is special about it; dir is where its configuration is, if it
 // has a real one.
-type fakeTund struct{ kind, dir string }
+type fakeTund struct {
+	kind, dir string
+	looks     atomic.Int32 // at the status since a restart, plus one
+}
 
 func (f *fakeTund) known(peers []string) error {
 	for _, name := range peers {
@@ -50,6 +54,7 @@ func (f *fakeTund) Status(ctx context.Context) (ctl.Status, error) {
 	if strings.HasPrefix(f.kind, "joined") {
 		status.Node.Config.Path = f.dir + "/tund.toml"
 	}
+	f.restarted(&status)
 	if f.kind == "trouble" {
 		status.Node.Config.Error = "tund.toml:12: peer.beta.mtu: 70 is too small"
 		status.Node.Drops.Stranger = 1
@@ -126,6 +131,40 @@ func (f *fakeTund) Shutdown(_ context.Context, peer string) (ctl.DownResult, err
 		return ctl.DownResult{}, ctl.Errorf(ctl.CodePeer, "peer alpha has not acknowledged the order")
 	}
 	return ctl.DownResult{Told: true, Acknowledged: f.kind != "deaf", MS: 3}, f.known([]string{peer})
+}
+
+func (f *fakeTund) StopKind(context.Context, ctl.StopKind) error { return nil }
+
+// Restart lets another instance answer, after a look in which one tunnel is not settled; kind
+// "stubborn" can't be replaced and says so late, "broken" at once.
+func (f *fakeTund) Restart(context.Context) (ctl.RestartBegun, func(), error) {
+	if f.kind == "broken" {
+		return ctl.RestartBegun{}, nil, ctl.Errorf(ctl.CodeFailed, "not restarted: tund.toml:12: peer.beta.mtu: 70 is too small")
+	}
+	return ctl.RestartBegun{Version: "1.2.3", Instance: "aa"}, func() { f.looks.Store(1) }, nil
+}
+
+// restarted changes the status to that after a restart.
+func (f *fakeTund) restarted(s *ctl.Status) {
+	s.Node.Instance = "aa"
+	looks := f.looks.Load()
+	switch {
+	case looks == 0:
+		return
+	case f.kind == "stubborn":
+		s.Node.RestartError = "execute /usr/sbin/tund: exec format error"
+		return
+	}
+	f.looks.Store(looks + 1)
+	s.Node.Instance, s.Node.Version = "bb", "1.2.4"
+	took := ctl.Takeover{Result: ctl.TakeoverResumed, GapMS: 61.7}
+	if looks == 1 {
+		took = ctl.Takeover{Result: ctl.TakeoverPending}
+	}
+	s.Peers[1].Takeover = &took
+	if f.kind == "forgetful" {
+		s.Peers[0].Takeover = &ctl.Takeover{Result: ctl.TakeoverFresh, Reason: "the child was killed"}
+	}
 }
 
 func (f *fakeTund) Reload(context.Context) ctl.ReloadResult {

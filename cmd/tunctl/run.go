@@ -93,7 +93,7 @@ func newRoot(p *program) *cobra.Command {
 	}
 	p.addGlobalFlags(root)
 	root.AddCommand(
-		newStatus(p), newRotateKey(p), newRotateIV(p), newUp(p), newDown(p), newShutdown(p), newReload(p),
+		newStatus(p), newRotateKey(p), newRotateIV(p), newUp(p), newDown(p), newShutdown(p), newReload(p), newRestart(p),
 		newCheck(p), newInvite(p), newJoin(p), newGenkey(p), newPubkey(p), newGenpsk(p), newVersion(p),
 	)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usagef("%v", err) })

@@ -25,6 +25,10 @@ import (
 //	                                      <--  DownResult
 //	POST /v1/reload                       -->            write
 //	                                      <--  ReloadResult
+//	POST /v1/restart                      -->            write
+//	                                      <--  RestartBegun, then another tund answers
+//	POST /v1/stop-kind {kind}             -->            write; what the next SIGTERM is for
+//	                                      <--  StopKindResult
 //	(any of them)                         -->
 //	                                      <--  ErrorReply, and a status of 4xx or 5xx
 //
@@ -68,6 +72,13 @@ type Backend interface {
 
 	// Reload loads the configuration again and applies what changed.
 	Reload(ctx context.Context) ReloadResult
+
+	// Restart looks whether this tund can be replaced by its program anew. If so, begin is
+	// called once the reply is under way; what goes wrong after that shows in the status of
+	// the node, which goes on.
+	Restart(ctx context.Context) (r RestartBegun, begin func(), err error)
+	// StopKind notes what the SIGTERM that follows is for.
+	StopKind(ctx context.Context, kind StopKind) error
 }
 
 // State is what a peer is doing, in the word that status shows.
@@ -117,6 +128,9 @@ type NodeStatus struct {
 	Listen    []string     `json:"listen"`  // addresses really bound
 	Drops     NodeDrops    `json:"drops"`   // datagrams that reached no child
 	Refused   Refused      `json:"refused"` // control connections, by the step that failed
+
+	Instance     string `json:"instance"`      // another one with each start of the program
+	RestartError string `json:"restart_error"` // why the last restart that was asked for did not happen; "": none failed
 }
 
 // ConfigStatus is the configuration in force.
@@ -167,6 +181,24 @@ type PeerStatus struct {
 	Since        time.Time `json:"since"` // when the peer came into this state
 	Restarts     uint64    `json:"restarts"`
 	LastError    string    `json:"last_error"` // "": none
+	Takeover     *Takeover `json:"takeover"`   // null: this tund has made the tunnel
+}
+
+// TakeoverResult is what came of a tunnel that an earlier tund has left.
+type TakeoverResult string
+
+// The results of taking a tunnel over.
+const (
+	TakeoverPending TakeoverResult = "pending"
+	TakeoverResumed TakeoverResult = "resumed" // with its keys: nothing is lost
+	TakeoverFresh   TakeoverResult = "fresh"   // with a new epoch; see Reason
+)
+
+// Takeover says how a tunnel came from an earlier tund to this one.
+type Takeover struct {
+	Result TakeoverResult `json:"result"`
+	Reason string         `json:"reason"` // why it was not resumed
+	GapMS  float64        `json:"gap_ms"` // how long its packets waited; 0: not known
 }
 
 // Drops counts packets that a child threw away, by reason.

@@ -11,6 +11,7 @@ type call struct {
 	Method string
 	Peers  []string
 	Both   bool
+	Kind   StopKind
 }
 
 // fakeBackend knows the peers alpha and beta, and writes down what it was asked.
@@ -41,6 +42,15 @@ func (b *fakeBackend) seen() []call {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return append([]call(nil), b.calls...)
+}
+
+func (b *fakeBackend) Restart(ctx context.Context) (RestartBegun, func(), error) {
+	begin := func() { _ = b.enter(context.Background(), call{Method: "begin"}) }
+	return RestartBegun{Version: "1.2.3", Instance: "0a0b"}, begin, b.enter(ctx, call{Method: "Restart"})
+}
+
+func (b *fakeBackend) StopKind(ctx context.Context, kind StopKind) error {
+	return b.enter(ctx, call{Method: "StopKind", Kind: kind})
 }
 
 func known(peers []string) error {

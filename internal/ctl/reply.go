@@ -5,9 +5,16 @@ package ctl
 // read the JSON expect a list.
 type reply interface{ complete() }
 
+// announcement is a reply that something follows, once it is on its way.
+type announcement interface{ sent() }
+
 func (v *Version) complete()    { v.Schema = Schema }
 func (r *UpResult) complete()   { r.Schema = Schema }
 func (r *ErrorReply) complete() { r.Schema = Schema }
+
+func (r *StopKindResult) complete() { r.Schema = Schema }
+
+func (r *RestartBegun) complete() { r.Schema, r.Result = Schema, "restarting" }
 
 func (r *DownResult) complete() {
 	r.Schema = Schema

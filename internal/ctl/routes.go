@@ -54,6 +54,8 @@ func routes() []route {
 		{http.MethodPost, "/v1/peers/{name}/down", Write, "Down", with(down)},
 		{http.MethodPost, "/v1/peers/{name}/shutdown", Write, "Shutdown", with(shutdown)},
 		{http.MethodPost, "/v1/reload", Write, "Reload", with(reload)},
+		{http.MethodPost, "/v1/restart", Write, "Restart", with(restart)},
+		{http.MethodPost, "/v1/stop-kind", Write, "StopKind", with(announce)},
 	}
 }
 

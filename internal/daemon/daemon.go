@@ -19,6 +19,7 @@ import (
 
 	"tund/internal/config"
 	"tund/internal/ctl"
+	"tund/internal/handover"
 	"tund/internal/keys"
 	"tund/internal/netcfg"
 	"tund/internal/peer"
@@ -41,31 +42,38 @@ type Options struct {
 	Inherited []sdnotify.Descriptor
 	// Command makes the process of a data child; nil: this program in its other role.
 	Command func(name string) *exec.Cmd
+	// Execute replaces this process by a program, and returns only an error; nil: execve(2).
+	Execute func(path string, args, env []string) error
 }
 
 // Daemon is a running tund.
 type Daemon struct {
-	o       Options
-	log     *slog.Logger
-	started time.Time
-	node    *node
-	gates   *gates
-	sockets *sockets
-	watcher *watch.Watcher
-	notify  sdnotify.Notifier
-	dog     *watchdog
-	changed chan struct{} // a peer's state has; room for one word
-	shown   string        // the status line that the service manager has
-	open    peer.Opener
-	reloads chan reloadRequest
-	events  chan watch.Event
-	wg      sync.WaitGroup // what runs beside the peers
-	tried   [32]byte       // digest of the configuration that was last applied, or tried
+	o        Options
+	log      *slog.Logger
+	started  time.Time
+	node     *node
+	gates    *gates
+	sockets  *sockets
+	watcher  *watch.Watcher
+	notify   sdnotify.Notifier
+	dog      *watchdog
+	changed  chan struct{} // a peer's state has; room for one word
+	shown    string        // the status line that the service manager has
+	open     peer.Opener
+	reloads  chan reloadRequest
+	restarts chan string // the program that shall take the place of this one; room for one
+	events   chan watch.Event
+	shelf    *handover.Shelf
+	records  []*os.File     // what may be a record, until it is taken
+	wg       sync.WaitGroup // what runs beside the peers
+	tried    [32]byte       // digest of the configuration that was last applied, or tried
 
-	mu       sync.RWMutex // guards what follows; written by the loop only
-	members  map[string]*member
-	loadedAt time.Time
-	loadErr  string
+	mu         sync.RWMutex // guards what follows; written by the loop only, but for stopKind
+	members    map[string]*member
+	loadedAt   time.Time
+	loadErr    string
+	stopKind   ctl.StopKind // what the SIGTERM to come is for; empty: nobody has said
+	restartErr string       // why the last restart that was asked for has failed
 }
 
 // member is one peer and its goroutine.
@@ -88,12 +96,16 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	if o.Execute == nil {
+		o.Execute = executeProgram
+	}
 	d := &Daemon{
 		o: o, log: o.Log, started: time.Now(), loadedAt: time.Now(),
-		reloads: make(chan reloadRequest),
-		events:  make(chan watch.Event),
-		changed: make(chan struct{}, 1),
-		members: make(map[string]*member),
+		reloads:  make(chan reloadRequest),
+		restarts: make(chan string, 1),
+		events:   make(chan watch.Event),
+		changed:  make(chan struct{}, 1),
+		members:  make(map[string]*member),
 	}
 	d.sockets, d.o.Inherited = takeSockets(o.Log, o.Inherited)
 	server, err := ctl.Listen(ctl.Options{
@@ -128,7 +140,8 @@ func (d *Daemon) prepare(cfg *config.Config) error {
 		return err
 	}
 	d.node, d.tried = newNode(cfg, net, held), cfg.Digest
-	d.open = peer.NewOpener(net, d.node.engine, d.o.Command)
+	d.shelve(d.o.Inherited)
+	d.open = peer.NewOpener(net, d.shelf, d.node.engine, d.o.Command)
 	d.gates = &gates{log: d.log, inherited: d.sockets, options: session.ListenerOptions{
 		Log:      d.log,
 		Identity: d.node.Identity(),
@@ -146,14 +159,12 @@ func (d *Daemon) prepare(cfg *config.Config) error {
 
 // run is the loop. inner lives until everything has been stopped in order.
 func (d *Daemon) run(ctx, inner context.Context, server *ctl.Server) error {
+	left := d.takeOver(d.node.config())
 	for _, p := range d.node.config().Peers {
-		d.start(inner, p)
+		d.start(inner, p, left[p.Name])
 	}
-	helpers, stopHelpers := context.WithCancel(inner)
+	stopHelpers := d.help(inner, server)
 	defer stopHelpers()
-	d.wg.Go(func() { d.report("control socket", server.Run(helpers)) })
-	d.wg.Go(func() { d.report("file watcher", d.watcher.Run(helpers)) })
-	d.wg.Go(func() { d.report("netlink watcher", d.node.net.Watch(helpers, d.vanished)) })
 	d.log.Info("started", "version", d.o.Version, "key", d.node.Identity().Public().String(), "path", d.o.Config)
 	d.report("readiness", d.notify.Ready())
 	due, stopWatchdog := d.dog.ticks()
@@ -164,8 +175,15 @@ func (d *Daemon) run(ctx, inner context.Context, server *ctl.Server) error {
 		case <-ctx.Done():
 			d.log.Info("stopping")
 			d.report("readiness", d.notify.Stopping())
+			if d.leaves() {
+				stopHelpers()
+				d.gates.closeAll(d.gates.open)
+				d.leave()
+			}
 			d.stopAll(errStopping)
 			return nil
+		case program := <-d.restarts:
+			d.replace(program)
 		case r := <-d.reloads:
 			r.reply <- d.reload(inner, asked)
 		case e := <-d.events:
@@ -175,6 +193,16 @@ func (d *Daemon) run(ctx, inner context.Context, server *ctl.Server) error {
 		case <-d.changed:
 		}
 	}
+}
+
+// help starts what runs beside the peers. The function returned ends it and waits for it.
+func (d *Daemon) help(ctx context.Context, server *ctl.Server) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { d.report("control socket", server.Run(ctx)) })
+	wg.Go(func() { d.report("file watcher", d.watcher.Run(ctx)) })
+	wg.Go(func() { d.report("netlink watcher", d.node.net.Watch(ctx, d.vanished)) })
+	return func() { cancel(); wg.Wait() }
 }
 
 // report logs what a helper has failed with.
@@ -194,10 +222,11 @@ func (d *Daemon) onChange(ctx context.Context, e watch.Event) {
 }
 
 // start runs a peer. It returns when its tunnel is open, or could not be opened.
-func (d *Daemon) start(ctx context.Context, cfg config.Peer) *member {
+// left is what an earlier tund has left of that; nil: nothing.
+func (d *Daemon) start(ctx context.Context, cfg config.Peer, left *handover.Inherited) *member {
 	ctx, stop := context.WithCancelCause(ctx)
 	m := &member{
-		Peer:  peer.New(peer.Options{Log: d.log, Config: cfg, Node: d.node, Open: d.open, Changed: d.changed}),
+		Peer:  peer.New(peer.Options{Log: d.log, Config: cfg, Node: d.node, Open: d.open, Changed: d.changed, Inherited: left}),
 		stop:  stop,
 		ended: make(chan struct{}),
 	}

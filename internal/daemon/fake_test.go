@@ -51,7 +51,8 @@ func newKernel(foreign ...string) *kernel {
 }
 
 // open is a peer.Opener.
-func (k *kernel) open(_ *slog.Logger, cfg config.Peer, s netcfg.Settings, events chan<- supervisor.Event) (peer.Tunnel, error) {
+func (k *kernel) open(o peer.Opening) (peer.Tunnel, error) {
+	cfg, s, events := o.Config, o.Settings, o.Events
 	k.mu.Lock()
 	stuck := k.stuck
 	k.mu.Unlock()
@@ -148,7 +149,13 @@ func (t *fakeTunnel) Bind(netip.AddrPort) error                          { retur
 func (t *fakeTunnel) Remote() netip.AddrPort                             { return netip.AddrPort{} }
 func (t *fakeTunnel) LocalPort() uint16                                  { return 0 }
 func (t *fakeTunnel) SetCarrier(bool) error                              { return nil }
-func (t *fakeTunnel) Stalled() bool                                      { return t.k.stalled.Load() }
+func (t *fakeTunnel) Carrier() bool                                      { return false }
+func (t *fakeTunnel) Number() uint32                                     { return 0 }
+func (t *fakeTunnel) Resume(*supervisor.State)                           {}
+func (t *fakeTunnel) HandOver(context.Context) (supervisor.State, error) {
+	return supervisor.State{}, errNone
+}
+func (t *fakeTunnel) Stalled() bool { return t.k.stalled.Load() }
 
 // rig is a daemon over a kernel stand-in, with its configuration in a directory.
 type rig struct {
@@ -187,7 +194,7 @@ func newRig(t *testing.T, k *kernel, text string) *rig {
 		t.Fatal(err)
 	}
 	for _, p := range cfg.Peers {
-		if err := r.start(context.WithoutCancel(t.Context()), p).Opened(t.Context()); err != nil {
+		if err := r.start(context.WithoutCancel(t.Context()), p, nil).Opened(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}

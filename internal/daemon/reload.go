@@ -187,7 +187,7 @@ func (d *Daemon) applyPeer(ctx context.Context, cfg *config.Config, c config.Cha
 	want, _ := cfg.Peer(c.Name)
 	switch c.Action {
 	case config.ActionAdded:
-		return d.start(ctx, want).Opened(ctx)
+		return d.start(ctx, want, nil).Opened(ctx)
 	case config.ActionLive, config.ActionChild:
 		ctx, cancel := context.WithTimeout(ctx, applyLimit)
 		defer cancel()

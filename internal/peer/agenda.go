@@ -14,6 +14,7 @@ const (
 	taskDecide               // two sessions: the question to the older one is due
 	taskRenew                // the TLS session is a day old
 	taskConnect              // connect the data socket again after a failure
+	taskCarrier              // an inherited device has shown a carrier without a key for long enough
 	taskCount
 )
 

@@ -46,7 +46,7 @@ type order struct {
 func (p *Peer) onChild(ctx context.Context, e supervisor.Event) {
 	switch body := e.Body.(type) {
 	case supervisor.Started:
-		p.onStarted(ctx, e)
+		p.onStarted(ctx, e, body)
 	case supervisor.Exited:
 		p.onExited(body)
 	case supervisor.Received:
@@ -58,9 +58,10 @@ func (p *Peer) onChild(ctx context.Context, e supervisor.Event) {
 
 // onStarted gives a new child its first keys: those that wait, or new ones. What waits
 // may be of a session that has ended meanwhile.
-func (p *Peer) onStarted(ctx context.Context, e supervisor.Event) {
+func (p *Peer) onStarted(ctx context.Context, e supervisor.Event, body supervisor.Started) {
 	p.child.number, p.child.pid = e.Child, e.PID
 	p.child.stats = pipe.Stats{LastReceived: -1}
+	p.conclude(body)
 	if p.child.late {
 		p.child.late = false
 		p.configureChild()
@@ -70,7 +71,7 @@ func (p *Peer) onStarted(ctx context.Context, e supervisor.Event) {
 	switch {
 	case p.links.main == nil:
 		p.startDial(ctx)
-	case !waited:
+	case !waited && !body.Resumed:
 		p.wantRekey()
 	}
 }
@@ -81,6 +82,7 @@ func (p *Peer) onExited(body supervisor.Exited) {
 	p.child.number, p.child.pid = 0, 0
 	p.child.restarts++
 	p.ring.clear()
+	p.takeoverFailed("data child ended: " + errText(body.Err))
 	p.wait.childGone()
 	pending := append(p.child.pending, p.child.waiting...)
 	p.child.pending, p.child.waiting = nil, nil

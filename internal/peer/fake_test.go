@@ -113,9 +113,9 @@ func (w *wirePair) end(side int) *fakeTunnel {
 }
 
 func (w *wirePair) opener(side int) peer.Opener {
-	return func(_ *slog.Logger, _ config.Peer, s netcfg.Settings, events chan<- supervisor.Event) (peer.Tunnel, error) {
-		t := &fakeTunnel{pair: w, side: side, events: events, queue: make(chan supervisor.Event, 1024), done: make(chan struct{}), old: make(map[wire.Index]bool)}
-		t.applied = append(t.applied, s)
+	return func(o peer.Opening) (peer.Tunnel, error) {
+		t := &fakeTunnel{pair: w, side: side, events: o.Events, queue: make(chan supervisor.Event, 1024), done: make(chan struct{}), old: make(map[wire.Index]bool)}
+		t.applied = append(t.applied, o.Settings)
 		w.mu.Lock()
 		w.ends[side] = t
 		w.mu.Unlock()
@@ -344,6 +344,14 @@ func (t *fakeTunnel) SetCarrier(up bool) error {
 	t.carrier = up
 	return nil
 }
+
+func (t *fakeTunnel) Carrier() bool  { return t.carrier }
+func (t *fakeTunnel) Number() uint32 { return uint32(t.side) + 1 }
+
+func (t *fakeTunnel) HandOver(context.Context) (supervisor.State, error) {
+	return supervisor.State{}, errors.New("not yet")
+}
+func (t *fakeTunnel) Resume(*supervisor.State) {}
 
 func (t *fakeTunnel) Close() {
 	t.pair.mu.Lock()

@@ -32,27 +32,38 @@ func (p *Peer) open() {
 		return
 	}
 	p.dial.stop()
-	s := p.settings()
-	t, err := p.o.Open(p.log, p.cfg, s, p.in.children)
+	if in := p.inherited; in != nil {
+		p.inherited = nil
+		if p.takeOver(in) {
+			return
+		}
+	}
+	s := p.settings(netip.Addr{})
+	t, err := p.o.Open(Opening{Log: p.log, Config: p.cfg, Settings: s, Events: p.in.children})
 	if err != nil {
 		p.notOpened(err.Error())
 		return
 	}
+	p.opened(t, s)
+}
+
+// opened takes a tunnel into service.
+func (p *Peer) opened(t Tunnel, s netcfg.Settings) {
 	if p.view.lastError == p.view.openError {
 		p.failed("")
 	}
-	p.tunnel, p.view.openError, p.view.carrier, p.view.deviceGone = t, "", false, false
-	p.view.mtu = s.MTU
+	p.tunnel, p.view.openError, p.view.carrier, p.view.deviceGone = t, "", t.Carrier(), false
+	p.applied, p.view.mtu = s, s.MTU
 	p.configureChild()
 }
 
 // applySettings gives the device what it shall have now.
 func (p *Peer) applySettings() error {
-	s := p.settings()
+	s := p.settings(p.remote())
 	if err := p.tunnel.Apply(s); err != nil {
 		return err
 	}
-	p.view.mtu = s.MTU
+	p.applied, p.view.mtu = s, s.MTU
 	return nil
 }
 
@@ -148,15 +159,15 @@ func (p *Peer) followPath() {
 	}
 }
 
-// settings are what the device shall have.
-func (p *Peer) settings() netcfg.Settings {
+// settings are what the device shall have while data goes to remote; not valid: nowhere.
+func (p *Peer) settings(remote netip.Addr) netcfg.Settings {
 	return netcfg.Settings{
 		Interface:   p.cfg.Interface,
 		Addresses:   p.cfg.Addresses,
 		PeerAddress: p.cfg.PeerAddress,
 		Routes:      p.cfg.Routes,
 		Bridge:      p.cfg.Bridge,
-		MTU:         p.mtu(p.remote()),
+		MTU:         p.mtu(remote),
 	}
 }
 

@@ -24,7 +24,9 @@ import (
 
 	"tund/internal/config"
 	"tund/internal/ctl"
+	"tund/internal/handover"
 	"tund/internal/keys"
+	"tund/internal/netcfg"
 	"tund/internal/session"
 	"tund/internal/supervisor"
 )
@@ -37,6 +39,7 @@ const (
 	renewPause   = time.Minute      // between tries to replace one that is so old
 	goodbyeLimit = 3 * time.Second  // how long a SHUTDOWN may wait for its CLOSE
 	suspendLook  = 30 * time.Second // Go's timers stand still in a suspend: look at the clock this often
+	carrierGrace = 5 * time.Second  // how long an inherited device keeps its carrier without a key
 )
 
 // ErrStopped is returned by commands to a peer that has ended.
@@ -78,6 +81,9 @@ type Options struct {
 	Now    func() time.Duration // CLOCK_BOOTTIME; nil: the system's
 	// Changed takes a word, if it has room, after each change of what State returns; may be nil.
 	Changed chan<- struct{}
+	// Inherited is what an earlier tund has left of the tunnel; nil: nothing. The peer frees
+	// what it does not use.
+	Inherited *handover.Inherited
 }
 
 // Peer is one configured peer. Make it with New.
@@ -87,17 +93,22 @@ type Peer struct {
 	in  inbox
 	wg  sync.WaitGroup // sessions and dials
 
-	cfg    config.Peer
-	held   string // why it was ordered down; empty: it was not
-	moving bool   // Release has made room for other peers; Update follows
-	tunnel Tunnel // nil while nothing is held
-	child  child
-	ring   ring
-	links  links
-	dial   dial
-	agenda agenda
-	wait   waiters
-	view   view
+	inherited *handover.Inherited // until the tunnel is opened
+	takeover  takeover
+	left      bool // HandOver has ended all; TakeBack, or the end, follows
+
+	cfg     config.Peer
+	held    string          // why it was ordered down; empty: it was not
+	moving  bool            // Release has made room for other peers; Update follows
+	tunnel  Tunnel          // nil while nothing is held
+	applied netcfg.Settings // what the device has
+	child   child
+	ring    ring
+	links   links
+	dial    dial
+	agenda  agenda
+	wait    waiters
+	view    view
 
 	psk   atomic.Pointer[keys.Secret] // what sessions ask for
 	keys  atomic.Uint64               // last key id given out
@@ -110,6 +121,7 @@ type inbox struct {
 	sessions chan session.Event
 	children chan supervisor.Event
 	dials    chan dialEvent
+	back     chan handover.Peer
 	ended    chan struct{} // closed when Run has returned
 }
 
@@ -124,12 +136,13 @@ func New(o Options) *Peer {
 	p := &Peer{
 		o:   o,
 		log: o.Log.With("peer", o.Config.Name),
-		cfg: o.Config,
+		cfg: o.Config, inherited: o.Inherited,
 		in: inbox{
 			commands: make(chan func(context.Context)),
 			sessions: make(chan session.Event),
 			children: make(chan supervisor.Event),
 			dials:    make(chan dialEvent),
+			back:     make(chan handover.Peer),
 			ended:    make(chan struct{}),
 		},
 	}
@@ -149,7 +162,8 @@ func (p *Peer) Name() string { return p.o.Config.Name }
 func (p *Peer) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "peer "+p.Name()) }
 
 // Run brings the peer up and keeps it so until ctx ends; then it says goodbye to
-// the other side, with ctx's cause as the reason, and frees everything.
+// the other side, with ctx's cause as the reason, and frees everything. After HandOver it
+// does neither.
 func (p *Peer) Run(ctx context.Context) error {
 	defer close(p.in.ended)
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -159,6 +173,9 @@ func (p *Peer) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		if p.left && !p.linger(ctx) {
+			return nil
+		}
 		p.refresh()
 		timer.Reset(p.agenda.next(p.o.Now(), suspendLook))
 		select {
@@ -220,7 +237,7 @@ func (p *Peer) onTime(ctx context.Context) {
 			p.startDial(ctx)
 		case taskConnect:
 			p.point()
-		case taskCount:
+		case taskCarrier, taskCount: // refresh sees to the carrier
 		}
 	}
 }

@@ -73,7 +73,7 @@ func (p *Peer) facts() facts {
 func (p *Peer) refresh() {
 	p.planExchange()
 	f := p.facts()
-	p.setCarrier(f.keyed)
+	p.setCarrier(f.keyed || p.view.carrier && p.agenda.has(taskCarrier))
 	p.transition(stateOf(f), f)
 }
 

@@ -74,6 +74,10 @@ func (p *Peer) status() ctl.PeerStatus {
 		Restarts:  p.child.restarts,
 		LastError: p.view.lastError,
 	}
+	s.Takeover = p.takeover.result
+	if p.takeover.pending {
+		s.Takeover = &ctl.Takeover{Result: ctl.TakeoverPending}
+	}
 	if p.tunnel != nil && p.tunnel.Remote().IsValid() {
 		s.Endpoint = p.tunnel.Remote().String()
 	}

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"os/exec"
 	"sync/atomic"
 
 	"tund/internal/config"
+	"tund/internal/handover"
 	"tund/internal/netcfg"
 	"tund/internal/pipe"
 	"tund/internal/supervisor"
@@ -44,19 +46,55 @@ type Tunnel interface {
 	SetCarrier(up bool) error
 	// Stalled tells whether nobody looks after the child any more.
 	Stalled() bool
+	// Carrier is whether the device shows that there is a peer behind it.
+	Carrier() bool
+	// Number is that of the tunnel's descriptors, which outlive this process.
+	Number() uint32
+	// HandOver ends the child and returns what it knew; an error says that all of that is lost.
+	// Packets wait in the kernel from then on. No other child is started before Resume.
+	HandOver(ctx context.Context) (supervisor.State, error)
+	// Resume starts a child again, after HandOver, and with its state where that is not nil. It
+	// wipes it.
+	Resume(state *supervisor.State)
 	// Close ends the child, waits for it and frees everything. A device that the
 	// administrator made stays, without what tund had put on it.
 	Close()
 }
 
-// Opener makes a tunnel whose child reports to events.
-type Opener func(log *slog.Logger, cfg config.Peer, s netcfg.Settings, events chan<- supervisor.Event) (Tunnel, error)
+// Opening is what an Opener is told.
+type Opening struct {
+	Log      *slog.Logger
+	Config   config.Peer
+	Settings netcfg.Settings
+	Events   chan<- supervisor.Event // where the child reports to
+
+	// Inherited is what an earlier tund has left of the tunnel; nil: it is made anew. Where
+	// it can't be used it is freed, and the Opener fails.
+	Inherited *handover.Inherited
+	// Resume is what the first child goes on from; nil: it begins without keys. The child's
+	// supervisor wipes it.
+	Resume *supervisor.State
+}
+
+// Opener makes a tunnel, or takes one over.
+type Opener func(o Opening) (Tunnel, error)
+
+// Shelf keeps descriptors beyond the end of this process. It is safe for concurrent use.
+type Shelf interface {
+	// KeepDevice takes a device, KeepSocket then its socket, under a number of their own.
+	KeepDevice(device *os.File) (number uint32)
+	KeepSocket(number uint32, socket *os.File)
+	// Drop returns when no duplicate of either is left.
+	Drop(number uint32)
+}
 
 // tunnel is the real Tunnel.
 type tunnel struct {
-	net       *netcfg.Manager
+	maker     *maker
 	device    *tuntap.Device
+	number    uint32 // on the shelf
 	socket    *udp.Socket
+	options   supervisor.Options // of each child's supervisor
 	child     *supervisor.Supervisor
 	settings  netcfg.Settings
 	single    bool // packets move one by one
@@ -65,35 +103,72 @@ type tunnel struct {
 	ended     chan struct{} // closed when the supervisor has returned
 }
 
+// maker is what all tunnels of a node share.
+type maker struct {
+	net     *netcfg.Manager
+	shelf   Shelf
+	engine  func() string
+	command func(name string) *exec.Cmd
+}
+
 // NewOpener returns the Opener of the real thing. engine says what a child
 // shall seal and open with, when it starts. command makes the process of a child; nil
 // stands for this program in its other role.
-func NewOpener(net *netcfg.Manager, engine func() string, command func(name string) *exec.Cmd) Opener {
-	return func(log *slog.Logger, cfg config.Peer, s netcfg.Settings, events chan<- supervisor.Event) (Tunnel, error) {
-		mode, err := tuntap.ParseMode(cfg.Mode)
-		if err != nil {
-			return nil, err
-		}
-		device, err := tuntap.Open(tuntap.Options{Name: cfg.Interface, Mode: mode, Queue: cfg.Queue, Offloads: deviceOffloads(cfg)})
-		if err != nil {
-			return nil, err
-		}
-		t := &tunnel{net: net, device: device, single: cfg.Offload == config.OffloadOff, ended: make(chan struct{})}
-		if err := t.furnish(s); err != nil {
-			return nil, errors.Join(err, device.Close())
-		}
-		t.child = supervisor.New(supervisor.Options{
-			Log:         log,
-			Name:        cfg.Name,
-			Device:      device.File(),
-			Socket:      t.socket.File(),
-			Command:     command,
-			Environment: func() []string { return []string{pipe.EngineVariable + "=" + engine()} },
-			Configure:   func() pipe.Configure { return *t.configure.Load() },
-			Events:      events,
-		})
-		return t, nil
+func NewOpener(net *netcfg.Manager, shelf Shelf, engine func() string, command func(name string) *exec.Cmd) Opener {
+	return (&maker{net: net, shelf: shelf, engine: engine, command: command}).open
+}
+
+func (m *maker) open(o Opening) (Tunnel, error) {
+	t := &tunnel{maker: m, single: o.Config.Offload == config.OffloadOff}
+	acquire := t.build
+	if o.Inherited != nil {
+		acquire = t.adopt
 	}
+	if err := acquire(o); err != nil {
+		return nil, err
+	}
+	t.options = supervisor.Options{
+		Log:         o.Log,
+		Name:        o.Config.Name,
+		Device:      t.device.File(),
+		Socket:      t.socket.File(),
+		Command:     m.command,
+		Environment: func() []string { return []string{pipe.EngineVariable + "=" + m.engine()} },
+		Configure:   func() pipe.Configure { return *t.configure.Load() },
+		Events:      o.Events,
+	}
+	t.prepareChild(o.Resume)
+	return t, nil
+}
+
+// prepareChild makes a supervisor, which Configure or Resume starts.
+func (t *tunnel) prepareChild(state *supervisor.State) {
+	options := t.options
+	options.Resume = state
+	t.child = supervisor.New(options)
+}
+
+// build makes device and socket.
+func (t *tunnel) build(o Opening) error {
+	options, err := deviceOptions(o.Config)
+	if err != nil {
+		return err
+	}
+	if t.device, err = tuntap.Open(options); err != nil {
+		return err
+	}
+	t.number = t.maker.shelf.KeepDevice(t.device.File())
+	if err := t.furnish(o.Settings); err != nil {
+		t.maker.shelf.Drop(t.number)
+		return errors.Join(err, t.device.Close())
+	}
+	t.maker.shelf.KeepSocket(t.number, t.socket.File())
+	return nil
+}
+
+func deviceOptions(cfg config.Peer) (tuntap.Options, error) {
+	mode, err := tuntap.ParseMode(cfg.Mode)
+	return tuntap.Options{Name: cfg.Interface, Mode: mode, Queue: cfg.Queue, Offloads: deviceOffloads(cfg)}, err
 }
 
 // deviceOffloads are those that the device shall have, as far as the kernel can.
@@ -109,7 +184,7 @@ func (t *tunnel) furnish(s netcfg.Settings) error {
 	if err := t.device.SetCarrier(false); err != nil {
 		return err
 	}
-	if err := t.net.Apply(netcfg.Settings{Interface: s.Interface}, s); err != nil {
+	if err := t.maker.net.Apply(netcfg.Settings{Interface: s.Interface}, s); err != nil {
 		return err
 	}
 	t.settings = s
@@ -123,21 +198,25 @@ func (t *tunnel) furnish(s netcfg.Settings) error {
 
 // unfurnish takes off the device what furnish and Apply have put on it.
 func (t *tunnel) unfurnish() error {
-	defer t.net.Forget(t.settings.Interface)
+	defer t.maker.net.Forget(t.settings.Interface)
 	if t.device.Created() {
 		return nil // it goes as a whole
 	}
-	return t.net.Apply(t.settings, netcfg.Settings{Interface: t.settings.Interface})
+	return t.maker.net.Apply(t.settings, netcfg.Settings{Interface: t.settings.Interface})
 }
 
 // Configure implements Tunnel. The first call starts the child.
 func (t *tunnel) Configure(c pipe.Configure) {
-	if t.configure.Swap(&c) != nil {
-		return
+	if t.configure.Swap(&c) == nil {
+		t.start()
 	}
+}
+
+// start runs the supervisor.
+func (t *tunnel) start() {
 	ctx, stop := context.WithCancel(context.Background())
-	t.stop = stop
-	go func() { // ends when Close calls stop
+	t.stop, t.ended = stop, make(chan struct{})
+	go func() { // ends when Close calls stop, or with HandOver
 		defer close(t.ended)
 		_ = t.child.Run(ctx)
 	}()
@@ -171,7 +250,7 @@ func (t *tunnel) Send(child uint64, m pipe.Message) error { return t.child.Send(
 
 // Apply implements Tunnel.
 func (t *tunnel) Apply(s netcfg.Settings) error {
-	if err := t.net.Apply(t.settings, s); err != nil {
+	if err := t.maker.net.Apply(t.settings, s); err != nil {
 		return err
 	}
 	t.settings = s
@@ -179,7 +258,7 @@ func (t *tunnel) Apply(s netcfg.Settings) error {
 }
 
 // Restore implements Tunnel.
-func (t *tunnel) Restore() error { return t.net.Restore(t.settings.Interface) }
+func (t *tunnel) Restore() error { return t.maker.net.Restore(t.settings.Interface) }
 
 // Connect implements Tunnel.
 func (t *tunnel) Connect(local, remote netip.AddrPort, fragment bool) error {
@@ -198,7 +277,7 @@ func (t *tunnel) Connect(local, remote netip.AddrPort, fragment bool) error {
 // sourceHolds reports whether the socket sends from the address that is the right one
 // by now: it may have left this machine.
 func (t *tunnel) sourceHolds(remote netip.Addr) bool {
-	now, err := t.net.RouteSource(remote)
+	now, err := t.maker.net.RouteSource(remote)
 	source, sourceErr := t.socket.Source()
 	return err != nil || sourceErr != nil || now == source
 }
@@ -218,13 +297,28 @@ func (t *tunnel) SetCarrier(up bool) error { return t.device.SetCarrier(up) }
 // Stalled implements Tunnel.
 func (t *tunnel) Stalled() bool { return t.child.Stalled() }
 
-// Close implements Tunnel.
+// Carrier implements Tunnel.
+func (t *tunnel) Carrier() bool {
+	on, err := t.device.Carrier()
+	return on && err == nil
+}
+
+// Number implements Tunnel.
+func (t *tunnel) Number() uint32 { return t.number }
+
+// Close implements Tunnel. What the shelf holds goes first: an interface ends with the
+// last descriptor, and it counts as gone when Close returns.
 func (t *tunnel) Close() {
+	t.endChild()
+	t.maker.shelf.Drop(t.number)
+	_ = t.socket.Close()
+	_ = t.unfurnish()
+	_ = t.device.Close()
+}
+
+func (t *tunnel) endChild() {
 	if t.stop != nil {
 		t.stop()
 		<-t.ended
 	}
-	_ = t.socket.Close()
-	_ = t.unfurnish()
-	_ = t.device.Close()
 }

@@ -22,6 +22,23 @@ func Adopt(file *os.File) (*Socket, error) {
 	return s, nil
 }
 
+// RemoteOf returns the address that an open data socket is connected to; not valid if
+// none, or if file is nil or no such socket.
+func RemoteOf(file *os.File) netip.AddrPort {
+	if file == nil {
+		return netip.AddrPort{}
+	}
+	var remote netip.AddrPort
+	err := control(file, func(fd int) (err error) {
+		remote, err = remoteAddr(fd)
+		return err
+	})
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return remote
+}
+
 func (s *Socket) adopt(fd int) error {
 	family, err := kind(fd)
 	if err != nil {

@@ -1,0 +1,182 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"tund/internal/ctl"
+	"tund/internal/handover"
+	"tund/internal/sdnotify"
+)
+
+// Times of a planned restart.
+const (
+	// exportLimit is more than a child has to hand over.
+	exportLimit = 3 * time.Second
+	// tryLimit is how long the program may take to check the configuration.
+	tryLimit = 10 * time.Second
+)
+
+// StopKind implements ctl.Backend.
+func (b *backend) StopKind(_ context.Context, kind ctl.StopKind) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stopKind = kind
+	return nil
+}
+
+// Restart implements ctl.Backend. It has the program check the configuration, which shows
+// that it runs and would not refuse to start, while all goes on.
+func (b *backend) Restart(ctx context.Context) (ctl.RestartBegun, func(), error) {
+	d := (*Daemon)(b)
+	r := ctl.RestartBegun{Version: d.o.Version, Instance: d.instance()}
+	program, err := os.Executable()
+	if err != nil {
+		return r, nil, err
+	}
+	if err := try(ctx, program, d.o.Config); err != nil {
+		return r, nil, ctl.Errorf(ctl.CodeFailed, "not restarted: %v", err)
+	}
+	d.mu.Lock()
+	d.restartErr = ""
+	d.mu.Unlock()
+	return r, func() { d.askRestart(program) }, nil
+}
+
+// try runs `PROGRAM check CONFIG`.
+func try(ctx context.Context, program, path string) error {
+	ctx, cancel := context.WithTimeout(ctx, tryLimit)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, program, "check", path).CombinedOutput()
+	if err != nil && len(out) > 0 {
+		return errors.New(strings.TrimPrefix(strings.TrimSpace(string(out)), "tund: "))
+	}
+	return err
+}
+
+// askRestart tells the loop; a restart that is asked for twice happens once.
+func (d *Daemon) askRestart(program string) {
+	select {
+	case d.restarts <- program:
+	default:
+	}
+}
+
+// leaves tells whether another tund is to take over when this one ends.
+func (d *Daemon) leaves() bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.notify.Keeps() && d.stopKind != ctl.KindStop
+}
+
+// leave hands everything over to the descriptor store. What can't be is lost: the next tund
+// takes over devices and sockets alone.
+func (d *Daemon) leave() {
+	record := d.export()
+	defer record.Wipe()
+	memory, err := record.Seal()
+	if err == nil {
+		err = d.notify.Store(handover.RecordName, memory)
+	}
+	if err == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), exportLimit)
+		defer cancel()
+		err = d.notify.Barrier(ctx)
+	}
+	if err != nil {
+		d.log.Error("state not handed over", "err", err)
+		return
+	}
+	d.log.Info("state handed over", "record", record.ID.String(), "count", len(record.Peers))
+}
+
+// export ends all children at the same time and collects what they leave.
+func (d *Daemon) export() *handover.Record {
+	r := &handover.Record{ID: handover.NewID(), Version: d.o.Version, Resting: d.node.indexes.Resting()}
+	r.Boot, _ = handover.Boot() // without it the record is refused, and that is said
+	ctx, cancel := context.WithTimeout(context.Background(), exportLimit)
+	defer cancel()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, m := range d.all() {
+		wg.Go(func() {
+			if left, ok := m.HandOver(ctx); ok {
+				mu.Lock()
+				r.Peers = append(r.Peers, left)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	for _, p := range r.Peers {
+		if p.Lost != "" {
+			d.log.Warn("peer handed over without keys", "peer", p.Name, "reason", p.Lost)
+		}
+	}
+	return r
+}
+
+// replace puts the program anew in the place of this process. It returns only if that has
+// failed; then all goes on as it was.
+func (d *Daemon) replace(program string) {
+	d.log.Info("restarting", "path", program)
+	record := d.export()
+	memory, err := record.Seal()
+	if err == nil {
+		record.Wipe() // there is one record, that in memory
+		err = d.execute(program, memory)
+		record, err = retake(memory, err)
+	}
+	d.log.Error("program not replaced", "path", program, "err", err)
+	d.mu.Lock()
+	d.restartErr = err.Error()
+	d.mu.Unlock()
+	d.takeBack(record)
+}
+
+// retake takes the record back out of its memory.
+func retake(memory *os.File, cause error) (*handover.Record, error) {
+	boot, err := handover.Boot()
+	if err != nil {
+		return nil, errors.Join(cause, err)
+	}
+	record, err := handover.Take([]*os.File{memory}, boot)
+	return record, errors.Join(cause, err, memory.Close())
+}
+
+// takeBack lets the peers go on, with a new epoch where their part of the record is lost.
+func (d *Daemon) takeBack(record *handover.Record) {
+	ctx, cancel := context.WithTimeout(context.Background(), exportLimit)
+	defer cancel()
+	for _, m := range d.all() {
+		left := handover.Peer{Name: m.Name(), Lost: "the record is lost"}
+		if found := record.Of(m.Name()); found != nil {
+			left = *found
+		}
+		m.TakeBack(ctx, left)
+	}
+}
+
+// execute returns only with an error.
+func (d *Daemon) execute(program string, record *os.File) error {
+	all := append(d.shelf.Descriptors(), sdnotify.Descriptor{Name: handover.RecordName, File: record})
+	variable, undo, err := sdnotify.Bequeath(append(all, d.sockets.descriptors()...))
+	if err != nil {
+		return err
+	}
+	defer undo()
+	if err := d.o.Execute(program, os.Args, append(os.Environ(), variable)); err != nil {
+		return fmt.Errorf("execute %s: %w", program, err)
+	}
+	return errors.New("execute: internal error: it has returned")
+}
+
+// executeProgram is execve(2).
+func executeProgram(path string, args, env []string) error { return syscall.Exec(path, args, env) }
