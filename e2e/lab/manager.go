@@ -3,7 +3,6 @@ package lab
 import (
 	"errors"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -16,11 +15,13 @@ import (
 
 // Manager stands in for the service manager of a node: it hears what tund says by sd_notify(3).
 type Manager struct {
+	node *Node
 	conn *net.UnixConn
 	done chan struct{}
 
 	mu    sync.Mutex
 	heard []Notice
+	kept  []kept
 }
 
 // Notice is one message to the manager.
@@ -38,11 +39,12 @@ func (n *Node) Manage(watchdog time.Duration) *Manager {
 	if err != nil {
 		n.lab.tb.Fatalf("node %s: %v", n.Name, err)
 	}
-	m := &Manager{conn: conn, done: make(chan struct{})}
+	m := &Manager{node: n, conn: conn, done: make(chan struct{})}
 	go m.listen() // ends with the lab
 	n.lab.tb.Cleanup(func() {
 		_ = conn.Close()
 		<-m.done
+		m.Forget()
 	})
 	n.Env = append(n.Env, "NOTIFY_SOCKET="+path)
 	if watchdog > 0 {
@@ -59,27 +61,10 @@ func (m *Manager) listen() {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		closeRights(control[:c])
+		m.keep(string(text[:n]), rights(control[:c]))
 		m.mu.Lock()
 		m.heard = append(m.heard, Notice{Text: string(text[:n]), At: time.Now()})
 		m.mu.Unlock()
-	}
-}
-
-// closeRights closes descriptors that came along: this manager keeps none.
-func closeRights(control []byte) {
-	messages, err := unix.ParseSocketControlMessage(control)
-	if err != nil {
-		return
-	}
-	for _, message := range messages {
-		fds, err := unix.ParseUnixRights(&message)
-		if err != nil {
-			continue
-		}
-		for _, fd := range fds {
-			_ = os.NewFile(uintptr(fd), "right").Close()
-		}
 	}
 }
 

@@ -2,9 +2,12 @@ package lab
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +33,7 @@ type Node struct {
 	filters int      // nft tables made so far
 	public  string
 
+	store *Manager      // hands descriptors to each tund that starts; may be nil
 	cmd   *exec.Cmd     // the running tund, nil if none
 	ended chan struct{} // closed when cmd has ended
 
@@ -116,10 +120,21 @@ func (n *Node) Launch() {
 		n.lab.tb.Fatalf("node %s: %v", n.Name, err)
 	}
 	defer func() { _ = log.Close() }()
-	line := slices.Concat(n.Around, []string{n.lab.bin.Tund, "--config", n.Config(), "--socket", n.Socket()})
+	around := n.Around
+	if n.store != nil {
+		around = slices.Concat(around, knowsPID())
+	}
+	line := slices.Concat(around, []string{n.lab.bin.Tund, "--config", n.Config(), "--socket", n.Socket()})
 	cmd := n.Command(line[0], line[1:]...)
 	cmd.Env = append(cmd.Env, n.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
+	if n.store != nil {
+		done, err := n.store.handBack(cmd)
+		if err != nil {
+			n.lab.tb.Fatalf("node %s: hand back descriptors: %v", n.Name, err)
+		}
+		defer done()
+	}
 	if err := cmd.Start(); err != nil {
 		n.lab.tb.Fatalf("node %s: start tund: %v", n.Name, err)
 	}
@@ -172,6 +187,13 @@ func (n *Node) Stop() (code int, took time.Duration) {
 func (n *Node) Kill() {
 	n.lab.tb.Helper()
 	n.Signal(syscall.SIGKILL)
+	n.Wait(stopLimit)
+}
+
+// KillIfRunning is Kill for a tund that may be about to end by itself.
+func (n *Node) KillIfRunning() {
+	n.lab.tb.Helper()
+	_ = syscall.Kill(n.PID(), syscall.SIGKILL) // it may be gone
 	n.Wait(stopLimit)
 }
 
@@ -263,6 +285,27 @@ func (n *Node) mustCtl(stdin string, args ...string) string {
 		n.lab.tb.Fatalf("node %s: tunctl %s: exit %d: %s", n.Name, strings.Join(args, " "), r.Code, r.Stderr)
 	}
 	return r.Stdout
+}
+
+// Post makes a request on the control socket, whose answer must have a status.
+func (n *Node) Post(ctx context.Context, path, body string, status int) {
+	n.lab.tb.Helper()
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", n.Socket())
+	}
+	client := &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}, Timeout: ctlLimit}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://tund"+path, strings.NewReader(body))
+	if err != nil {
+		n.lab.tb.Fatalf("node %s: %v", n.Name, err)
+	}
+	answer, err := client.Do(request)
+	if err != nil {
+		n.lab.tb.Fatalf("node %s: POST %s: %v", n.Name, path, err)
+	}
+	_ = answer.Body.Close()
+	if answer.StatusCode != status {
+		n.lab.tb.Fatalf("node %s: POST %s: status %d, want %d", n.Name, path, answer.StatusCode, status)
+	}
 }
 
 // Log returns what the node's tund has printed so far.

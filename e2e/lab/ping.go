@@ -72,6 +72,12 @@ func (n *Node) StartPing(address string, args ...string) *Ping {
 	return p
 }
 
+// StartPingLater is StartPing for an address that does not answer yet.
+func (n *Node) StartPingLater(address string) *Ping {
+	n.lab.tb.Helper()
+	return n.ping("-i", fmt.Sprint(pingInterval.Seconds()), address)
+}
+
 // Ping sends count requests, waits for the answers and returns the result. After the
 // last request ping waits no longer than between two of them, if the answers before came
 // fast: the pause must be longer than a busy machine may stall.

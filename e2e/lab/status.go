@@ -21,8 +21,10 @@ type Status struct {
 			LoadedAt time.Time `json:"loaded_at"`
 			Error    string    `json:"error"`
 		} `json:"config"`
-		Drops   map[string]uint64 `json:"drops"`
-		Refused map[string]uint64 `json:"refused"`
+		Instance     string            `json:"instance"`
+		RestartError string            `json:"restart_error"`
+		Drops        map[string]uint64 `json:"drops"`
+		Refused      map[string]uint64 `json:"refused"`
 	} `json:"node"`
 	Peers []PeerStatus `json:"peers"`
 }
@@ -51,6 +53,14 @@ type PeerStatus struct {
 	Since        time.Time         `json:"since"`
 	Restarts     uint64            `json:"restarts"`
 	LastError    string            `json:"last_error"`
+	Takeover     *Takeover         `json:"takeover"`
+}
+
+// Takeover says what became of a tunnel at the restart of a tund; nil: nothing was left.
+type Takeover struct {
+	Result string  `json:"result"`
+	Reason string  `json:"reason"`
+	GapMS  float64 `json:"gap_ms"`
 }
 
 // Rotation is what "tunctl rotate-key --json" and "rotate-iv --json" print.

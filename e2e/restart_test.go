@@ -1,0 +1,295 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"tund/e2e/lab"
+)
+
+// Restarts of one node of a pair (see tunnel_test.go), with a stand-in for the service
+// manager, which keeps descriptors from one tund to the next, or without one.
+//
+//	        manager: d1 u1 state
+//	           │
+//	alpha, alpha, alpha … ══════ beta
+
+// managedPair is a pair whose alpha has a service manager that keeps descriptors.
+func managedPair(t *testing.T) (*lab.Pair, *lab.Manager) {
+	t.Helper()
+	p := newPair(t, lab.PairOptions{Extra: []string{`routes = ["10.78.0.0/16"]`}})
+	m := p.Alpha.Manage(0)
+	m.Keep()
+	p.Up()
+	return p, m
+}
+
+// identity is all of a device that must outlive a restart.
+func identity(n *lab.Node, device string) string {
+	var lines []string
+	for _, what := range []string{"addr", "route"} {
+		for line := range strings.Lines(n.IP("-oneline", what, "show", "dev", device)) {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	slices.Sort(lines)
+	return fmt.Sprintf("%d: %s", n.Index(device), strings.Join(lines, "\n"))
+}
+
+// talk keeps a TCP connection through the tunnel busy. The function returned ends it and
+// tells whether it has lived.
+func talk(t *testing.T, p *lab.Pair) (stop func()) {
+	t.Helper()
+	conversation := p.Alpha.Converse(p.Beta, lab.Addr(lab.BetaInner4))
+	end, done := make(chan struct{}), make(chan error, 1)
+	go func() { // ends with stop
+		for {
+			select {
+			case <-end:
+				done <- nil
+				return
+			default:
+			}
+			if err := conversation.Say(10 * time.Second); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	return func() {
+		close(end)
+		if err := <-done; err != nil {
+			t.Errorf("the TCP connection has broken: %v", err)
+		}
+	}
+}
+
+// wantTakenOver fails the test unless alpha goes on with the keys of the tund before.
+func wantTakenOver(t *testing.T, n *lab.Node, round int) {
+	t.Helper()
+	if took := n.MustPeer("beta").Takeover; took == nil || took.Result != "resumed" {
+		t.Errorf("round %d: taken over: %+v", round, took)
+	} else {
+		t.Logf("round %d: packets waited for %.0f ms", round, took.GapMS)
+	}
+}
+
+func TestRestartsByTheServiceManagerLoseNothing(t *testing.T) {
+	t.Parallel()
+	const restarts = 10
+	p, m := managedPair(t)
+	before := identity(p.Alpha, p.AlphaDevice)
+	ping, stopTalk := p.Alpha.StartPing(lab.BetaInner4), talk(t, p)
+	for round := range restarts {
+		if code, _ := p.Alpha.Stop(); code != 0 {
+			t.Errorf("round %d: tund ended with %d", round, code)
+		}
+		if got := identity(p.Alpha, p.AlphaDevice); got != before {
+			t.Errorf("round %d: between two tunds: %s\nwant %s", round, got, before)
+		}
+		if got := m.Kept(); !slices.Equal(got, []string{"d1", "state", "u1"}) {
+			t.Errorf("round %d: in the store: %v", round, got)
+		}
+		p.Alpha.Start()
+		p.WaitUp()
+		wantTakenOver(t, p.Alpha, round)
+		if got := m.Kept(); !slices.Equal(got, []string{"d1", "u1"}) {
+			t.Errorf("round %d: in the store: %v", round, got)
+		}
+	}
+	stopTalk()
+	wantNoLoss(t, "ping over restarts by the manager", ping.Stop())
+	if got := identity(p.Alpha, p.AlphaDevice); got != before {
+		t.Errorf("afterwards: %s\nwant %s", got, before)
+	}
+	rotate(t, p.Alpha, "rotate-key", "beta")
+	rotate(t, p.Beta, "rotate-iv", "alpha")
+}
+
+// restartResult is what tunctl restart --json prints.
+type restartResult struct {
+	Result string  `json:"result"`
+	MS     int64   `json:"ms"`
+	GapMS  float64 `json:"gap_ms"`
+	From   struct {
+		Instance string `json:"instance"`
+	} `json:"from"`
+	To struct {
+		Instance string `json:"instance"`
+	} `json:"to"`
+	Peers []struct {
+		Name   string `json:"name"`
+		Result string `json:"result"`
+	} `json:"peers"`
+}
+
+func TestTunctlRestartLosesNothing(t *testing.T) {
+	t.Parallel()
+	const restarts = 10
+	p := upPair(t, lab.PairOptions{Mode: "tap"})
+	before, pid := identity(p.Alpha, p.AlphaDevice), p.Alpha.PID()
+	ping, stopTalk := p.Alpha.StartPing(lab.BetaInner4), talk(t, p)
+	for round := range restarts {
+		var r restartResult
+		code := p.Alpha.CtlJSON(&r, "restart")
+		if code != 0 || r.Result != "restarted" || r.From.Instance == r.To.Instance || len(r.Peers) != 1 || r.Peers[0].Result != "resumed" {
+			t.Fatalf("round %d: exit %d, %+v", round, code, r)
+		}
+		t.Logf("round %d: %d ms, packets waited for %.0f ms", round, r.MS, r.GapMS)
+		p.WaitUp()
+	}
+	stopTalk()
+	wantNoLoss(t, "ping over tunctl restart", ping.Stop())
+	if got := identity(p.Alpha, p.AlphaDevice); got != before || p.Alpha.PID() != pid {
+		t.Errorf("afterwards: %s\nwant %s", got, before)
+	}
+	rotate(t, p.Alpha, "rotate-key", "beta")
+}
+
+func TestRestartIntoABrokenConfigurationIsRefused(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, lab.PairOptions{})
+	p.AlphaTable.Node = append(p.AlphaTable.Node, `reload = "manual"`)
+	p.Alpha.Configure(p.AlphaTable)
+	p.Up()
+	ping := p.Alpha.StartPing(lab.BetaInner4)
+	instance := p.Alpha.Status().Node.Instance
+	p.Alpha.WriteFile("tund.toml", "[node]\nprivate_key_file = 7\n")
+	if r := p.Alpha.Ctl("restart"); r.Code != 1 || !strings.Contains(r.Stderr, "private_key_file") {
+		t.Errorf("restart: exit %d: %s%s", r.Code, r.Stdout, r.Stderr)
+	}
+	if now := p.Alpha.Status().Node.Instance; now != instance {
+		t.Error("another tund runs")
+	}
+	wantNoLoss(t, "ping over a refused restart", ping.Stop())
+}
+
+func TestKilledTundComesBackWithItsDeviceAndANewEpoch(t *testing.T) {
+	t.Parallel()
+	const bar = time.Second
+	p, _ := managedPair(t)
+	before := identity(p.Alpha, p.AlphaDevice)
+	capture := p.Alpha.Capture(p.Link.Interface(p.Alpha))
+	for range 3 {
+		ping := p.Alpha.StartPing(lab.BetaInner4)
+		death := time.Now()
+		p.Alpha.Kill()
+		if got := identity(p.Alpha, p.AlphaDevice); got != before {
+			t.Errorf("between two tunds: %s\nwant %s", got, before)
+		}
+		p.Alpha.Start()
+		p.WaitUp()
+		r := ping.Stop()
+		t.Logf("ping over a killed tund: %v", r)
+		wantWithin(t, "traffic back after a killed tund", r.LongestGap, bar)
+		if got := identity(p.Alpha, p.AlphaDevice); got != before {
+			t.Errorf("afterwards: %s\nwant %s", got, before)
+		}
+		fromAlpha, _ := streams(p, capture.Seen())
+		fromAlpha.wantFresh(t, "alpha", death)
+	}
+	fromAlpha, fromBeta := streams(p, capture.Stop())
+	fromAlpha.wantUnique(t, "alpha")
+	fromBeta.wantUnique(t, "beta")
+}
+
+// Whatever a tund was doing when it was killed, what it left is used once: no packet
+// number comes twice with different bytes, and the tunnel is back.
+func TestKillsAtAnyMomentOfARestartRepeatNoNonce(t *testing.T) {
+	t.Parallel()
+	const rounds = 16
+	p, m := managedPair(t)
+	capture := p.Alpha.Capture(p.Link.Interface(p.Alpha))
+	ping := p.Alpha.StartPing(lab.BetaInner4)
+	outcomes := map[string]int{}
+	for round := range rounds {
+		if round%2 == 0 { // while it hands over
+			p.Alpha.Signal(syscall.SIGTERM)
+			time.Sleep(rand.N(150 * time.Millisecond))
+		} else { // while it takes over
+			p.Alpha.Stop()
+			p.Alpha.Launch()
+			time.Sleep(rand.N(120 * time.Millisecond))
+		}
+		left := strings.Join(m.Kept(), " ")
+		p.Alpha.KillIfRunning()
+		p.Alpha.Start()
+		p.WaitUp()
+		took := p.Alpha.MustPeer("beta").Takeover
+		if took == nil {
+			t.Fatalf("round %d: the tunnel was not taken over", round)
+		}
+		outcomes[took.Result]++
+		t.Logf("round %d: killed with %s in the store: %s %s", round, left, took.Result, took.Reason)
+	}
+	t.Logf("outcomes: %v; ping: %v", outcomes, ping.Stop())
+	fromAlpha, fromBeta := streams(p, capture.Stop())
+	fromAlpha.wantUnique(t, "alpha")
+	fromBeta.wantUnique(t, "beta")
+}
+
+func TestAnnouncedStopTellsThePeerAndTakesTheDeviceAway(t *testing.T) {
+	t.Parallel()
+	p, m := managedPair(t)
+	p.Alpha.Post(t.Context(), "/v1/stop-kind", `{"kind":"stop"}`, http.StatusOK)
+	if code, _ := p.Alpha.Stop(); code != 0 {
+		t.Errorf("tund ended with %d", code)
+	}
+	if got := m.Kept(); len(got) != 0 {
+		t.Errorf("left in the store: %v", got)
+	}
+	if p.Alpha.Index(p.AlphaDevice) != 0 {
+		t.Error("the device is there still")
+	}
+	peer := p.Beta.WaitPeer("alpha", 5*time.Second, "it was told", func(s lab.PeerStatus) bool { return s.State != "up" })
+	if !strings.Contains(p.Beta.Log(), "shutdown received") {
+		t.Errorf("beta was not told: %+v", peer)
+	}
+	p.Alpha.Start()
+	p.WaitUp()
+	if took := p.Alpha.MustPeer("beta").Takeover; took != nil {
+		t.Errorf("taken over: %+v", took)
+	}
+}
+
+// What was changed while no tund ran is in force afterwards, and what can't be taken over
+// is begun anew.
+func TestRestartTakesOverWhatTheConfigurationStillHas(t *testing.T) {
+	t.Parallel()
+	p, m := managedPair(t)
+	p.Alpha.Stop()
+	p.AlphaTable.Set("beta", "addresses", fmt.Sprintf("[\"%s/30\", \"10.79.0.1/24\"]", lab.AlphaInner4))
+	p.AlphaTable.Unset("beta", "routes")
+	p.Alpha.Configure(p.AlphaTable)
+	ping := p.Beta.StartPingLater(lab.AlphaInner4)
+	p.Alpha.Start()
+	p.WaitUp()
+	wantTakenOver(t, p.Alpha, 0)
+	wantNoLoss(t, "ping over a changed configuration", ping.Stop())
+	addresses := p.Alpha.IP("addr", "show", "dev", p.AlphaDevice)
+	for text, want := range map[string]bool{"10.79.0.1/24": true, lab.AlphaInner6: false, lab.AlphaInner4: true} {
+		if strings.Contains(addresses, text) != want {
+			t.Errorf("address %s: want %t:\n%s", text, want, addresses)
+		}
+	}
+	if routes := p.Alpha.IP("route", "show", "dev", p.AlphaDevice); strings.Contains(routes, "10.78.0.0/16") {
+		t.Errorf("the route is there still:\n%s", routes)
+	}
+	p.Alpha.Stop()
+	p.AlphaTable.Set("beta", "interface", `"another"`)
+	p.Alpha.Configure(p.AlphaTable)
+	p.Alpha.Start()
+	p.WaitUp()
+	if p.Alpha.Index(p.AlphaDevice) != 0 || p.Alpha.Index("another") == 0 {
+		t.Errorf("devices: %v", p.Alpha.Interfaces())
+	}
+	if got := m.Kept(); !slices.Equal(got, []string{"d2", "u2"}) || !strings.Contains(p.Alpha.Log(), "tunnel discarded") {
+		t.Errorf("in the store: %v", got)
+	}
+}
