@@ -23,6 +23,7 @@ func (p *program) showPeer(peer ctl.PeerStatus, now time.Time) {
 		{"dropped", or(drops(peer.Drops), "nothing")},
 		{"cipher", cipher(peer)},
 		{"offload", or(strings.Join(peer.Offload, ", "), "none")},
+		{"sandbox", or(strings.Join(peer.Sandbox, ", "), "none")},
 		{"child", child(peer)},
 		{"last error", or(peer.LastError, "none")},
 	} {

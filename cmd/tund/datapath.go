@@ -85,7 +85,8 @@ func movePackets(log *slog.Logger, engine aead.Engine) error {
 	device.Linger(linger)
 	socket.Linger(linger)
 	parent := newParent(stop)
-	if err := confine(log); err != nil {
+	walls, err := confine(log)
+	if err != nil {
 		return err
 	}
 	timer := sandbox.NewAlarm()
@@ -100,6 +101,8 @@ func movePackets(log *slog.Logger, engine aead.Engine) error {
 		Now:    boottime,
 		Engine: engine,
 		Timer:  timer,
+
+		Sandbox: walls,
 	})
 	if err != nil {
 		return err
@@ -112,19 +115,24 @@ func movePackets(log *slog.Logger, engine aead.Engine) error {
 const linger = 50 * time.Millisecond
 
 // confine closes the sandbox before the first byte is read from device, socket or pipe.
-// A part of it that this machine can't provide is worth a warning.
-func confine(log *slog.Logger) error {
+// A wall that this machine can't provide is worth a warning.
+func confine(log *slog.Logger) (pipe.Walls, error) {
+	walls := pipe.WallNoNewPrivs // or Enter had refused
 	c, err := sandbox.Confine(pipe.FDSocket)
 	if err != nil {
-		return err
+		return walls, err
 	}
-	if c.Landlock != nil {
+	if c.Landlock == nil {
+		walls |= pipe.WallLandlock
+	} else {
 		log.Warn("sandbox without landlock", "reason", c.Landlock.Error())
 	}
-	if c.Seccomp != nil {
+	if c.Seccomp == nil {
+		walls |= pipe.WallSeccomp
+	} else {
 		log.Warn("sandbox without seccomp", "reason", c.Seccomp.Error())
 	}
-	return nil
+	return walls, nil
 }
 
 // openDevice finds out by trying which mode the inherited device has.

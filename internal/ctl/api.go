@@ -178,7 +178,8 @@ type PeerStatus struct {
 	AEAD         string    `json:"aead"` // "": no key yet
 	Engine       string    `json:"engine"`
 	Offload      []string  `json:"offload"`
-	Since        time.Time `json:"since"` // when the peer came into this state
+	Sandbox      []string  `json:"sandbox"` // what confines the child
+	Since        time.Time `json:"since"`   // when the peer came into this state
 	Restarts     uint64    `json:"restarts"`
 	LastError    string    `json:"last_error"` // "": none
 	Takeover     *Takeover `json:"takeover"`   // null: this tund has made the tunnel

@@ -32,6 +32,7 @@ type control struct {
 	lifetime   time.Duration
 	sources    *sources
 	offloads   pipe.Offloads // in force
+	walls      pipe.Walls
 	keyring    keyring
 	prober     prober
 	timer      Timer // nil: package time's
@@ -51,7 +52,7 @@ type message struct {
 
 func newControl(o Options, sh *shared, out *outbound, in *inbound) *control {
 	return &control{
-		shared: sh, log: o.Log, pipe: o.Pipe, mode: o.Mode, out: out, in: in, timer: o.Timer,
+		shared: sh, log: o.Log, pipe: o.Pipe, mode: o.Mode, out: out, in: in, timer: o.Timer, walls: o.Sandbox,
 		keyring: keyring{limits: &sh.limits, engine: o.Engine},
 		prober:  prober{shared: sh, in: &in.counters},
 		loops:   loops{failed: make(chan error, 2)},

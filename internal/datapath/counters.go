@@ -75,6 +75,7 @@ func (c *control) stats(seq uint64, now time.Duration) pipe.Stats {
 		RTT:          t.RTT,
 		Engine:       c.keyring.engine.Name(),
 		Offloads:     c.offloads,
+		Sandbox:      c.walls,
 	}
 	if s := c.keyring.sending; s != nil {
 		m.SendKey, m.SendGeneration = s.id, s.generation

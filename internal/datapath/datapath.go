@@ -51,7 +51,7 @@ type Stop interface {
 	Close() error
 }
 
-// Options is what a Datapath is made of. All fields but the last three are required.
+// Options is what a Datapath is made of. Engine and what follows may be left out.
 type Options struct {
 	Log    *slog.Logger
 	Mode   pipe.Mode // the device's; a Configure must agree
@@ -63,6 +63,8 @@ type Options struct {
 	Engine aead.Engine          // nil: the one of the standard library
 	Limits Limits               // zero: ProtocolLimits
 	Timer  Timer                // nil: package time's
+
+	Sandbox pipe.Walls // what confines this process, for status
 }
 
 // Datapath is the packet loops of one peer.

@@ -70,6 +70,7 @@ func (p *Peer) status() ctl.PeerStatus {
 		ChildPID:  p.child.pid,
 		MTU:       p.view.mtu,
 		Offload:   []string{},
+		Sandbox:   []string{},
 		Since:     p.view.since,
 		Restarts:  p.child.restarts,
 		LastError: p.view.lastError,
@@ -98,7 +99,8 @@ func count(s *ctl.PeerStatus, c pipe.Stats) {
 		Unknown: c.Drops.Unknown, Queue: c.Drops.Queue, Source: c.Drops.Source,
 		Device: c.Drops.Device, Send: c.Drops.Send, NoKey: c.Drops.NoKey,
 	}
-	s.Engine, s.Offload = c.Engine, append([]string{}, c.Offloads.Names()...)
+	s.Engine = c.Engine
+	s.Offload, s.Sandbox = append([]string{}, c.Offloads.Names()...), append([]string{}, c.Sandbox.Names()...)
 	s.Lost = c.Missing
 	if sent := c.Received + c.Missing; sent > 0 {
 		loss := float64(c.Missing) / float64(sent)

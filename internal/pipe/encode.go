@@ -87,6 +87,7 @@ func (m Stats) appendBody(dst []byte) []byte {
 	dst = appendDuration(dst, m.RTT)
 	dst = appendText(dst, m.Engine)
 	dst = big.AppendUint16(dst, uint16(m.Offloads))
+	dst = append(dst, byte(m.Sandbox))
 	return appendFallbacks(dst, m.Fallbacks)
 }
 

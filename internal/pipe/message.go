@@ -239,6 +239,7 @@ type Stats struct {
 	RTT            time.Duration // last measured; 0: unknown
 	Engine         string        // what seals and opens
 	Offloads       Offloads      // in force
+	Sandbox        Walls         // in force
 	Fallbacks      Fallbacks
 }
 

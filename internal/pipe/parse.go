@@ -129,7 +129,7 @@ func (r *reader) stats() Stats {
 		SendKey: keys.KeyID(r.uint64()), SendGeneration: r.generation(),
 		ReceiveSlots: r.byte(),
 		LastReceived: r.signedDuration(), RTT: r.duration(),
-		Engine: r.text(), Offloads: r.offloads(),
+		Engine: r.text(), Offloads: r.offloads(), Sandbox: r.walls(),
 		Fallbacks: r.fallbacks(),
 	}
 }
@@ -207,6 +207,12 @@ func (r *reader) offloads() Offloads {
 	o := Offloads(r.uint16())
 	r.require(o <= offloadsKnown)
 	return o
+}
+
+func (r *reader) walls() Walls {
+	w := Walls(r.byte())
+	r.require(w <= wallsKnown)
+	return w
 }
 
 func (r *reader) aead() keys.AEAD {

@@ -55,7 +55,8 @@ func catalogue() []Message {
 			},
 			Received: 36, Missing: 37, SendKey: 38, SendGeneration: 39, ReceiveSlots: 40,
 			LastReceived: -1, RTT: 41 * time.Millisecond,
-			Engine: "go", Offloads: offloadsKnown, Fallbacks: Fallbacks{Sends: 50, Writes: 51, Checksums: 52},
+			Engine: "go", Offloads: offloadsKnown, Sandbox: WallNoNewPrivs | WallSeccomp,
+			Fallbacks: Fallbacks{Sends: 50, Writes: 51, Checksums: 52},
 		},
 		SendProbe{ID: 42},
 		ProbeResult{
@@ -463,6 +464,15 @@ func FuzzReceive(f *testing.F) {
 			t.Errorf("%x parsed as %#v, encoded as %x", p, m, b.Bytes())
 		}
 	})
+}
+
+func TestEveryWallHasItsName(t *testing.T) {
+	if got, want := wallsKnown.Names(), []string{"no-new-privs", "landlock", "seccomp"}; !slices.Equal(got, want) {
+		t.Errorf("called %q, want %q", got, want)
+	}
+	if names := Walls(0).Names(); len(names) != 0 {
+		t.Errorf("no wall is called %q", names)
+	}
 }
 
 func TestEveryOffloadHasItsName(t *testing.T) {
