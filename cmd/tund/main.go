@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -31,18 +30,8 @@ func main() {
 		os.Exit(runDatapath(os.Args))
 	}
 	if err := command().Execute(); err != nil {
-		journal.Complainer()("tund: " + err.Error())
-		os.Exit(statusOf(err))
+		os.Exit(fail(err))
 	}
-}
-
-// statusOf tells a service manager by the exit status whether another try may help: with
-// a configuration that is refused it does not (EX_CONFIG of sysexits.h).
-func statusOf(err error) int {
-	if _, ok := errors.AsType[*config.Errors](err); ok {
-		return 78
-	}
-	return 1
 }
 
 func command() *cobra.Command {
@@ -105,5 +94,8 @@ func run(o daemon.Options) error {
 		o.Log.Warn("descriptor not inherited", "err", err)
 	}
 	o.Inherited = inherited
-	return daemon.Run(ctx, o)
+	if err := daemon.Run(ctx, o); err != nil {
+		return notStarted{err}
+	}
+	return nil
 }

@@ -27,6 +27,8 @@ type Node struct {
 	// Env are further variables of the environment of tund; Around is a command that
 	// runs it, given the command line as its last arguments.
 	Env, Around []string
+	// Runtime is the folder of the control socket, below Dir.
+	Runtime string
 
 	lab     *Lab
 	made    []string // devices that are no leftovers: the lab made them
@@ -53,7 +55,7 @@ func (n *Node) Path(name string) string { return filepath.Join(n.Dir, name) }
 func (n *Node) Config() string { return n.Path("tund.toml") }
 
 // Socket is the path of the control socket of the node's tund.
-func (n *Node) Socket() string { return n.Path("tund.sock") }
+func (n *Node) Socket() string { return n.Path(filepath.Join(n.Runtime, "tund.sock")) }
 
 // WriteFile replaces a file of the node as editors do: a new file is written beside
 // it and renamed over it. The mode is that of a secret, which no file minds.

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tund/internal/config"
@@ -68,6 +69,8 @@ type Daemon struct {
 	wg       sync.WaitGroup // what runs beside the peers
 	tried    [32]byte       // digest of the configuration that was last applied, or tried
 
+	unreachable atomic.Bool // there is no control socket
+
 	mu         sync.RWMutex // guards what follows; written by the loop only, but for stopKind
 	members    map[string]*member
 	loadedAt   time.Time
@@ -108,13 +111,13 @@ func Run(ctx context.Context, o Options) error {
 		members:  make(map[string]*member),
 	}
 	d.sockets, d.o.Inherited = takeSockets(o.Log, o.Inherited)
-	server, err := ctl.Listen(ctl.Options{
-		Log: o.Log, Path: o.Socket, Socket: d.sockets.control(o.Socket), Version: o.Version, Backend: (*backend)(d),
-	})
+	server, err := d.openControl()
 	if err != nil {
 		return err
 	}
-	defer func() { _ = server.Close() }()
+	if server != nil {
+		defer func() { _ = server.Close() }()
+	}
 	if err := d.prepare(cfg); err != nil {
 		return err
 	}
@@ -199,7 +202,8 @@ func (d *Daemon) run(ctx, inner context.Context, server *ctl.Server) error {
 func (d *Daemon) help(ctx context.Context, server *ctl.Server) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() { d.report("control socket", server.Run(ctx)) })
+	wg.Go(func() { d.report("control socket", d.serveControl(ctx, server)) })
+	wg.Go(func() { d.node.holds.run(ctx, d.log) })
 	wg.Go(func() { d.report("file watcher", d.watcher.Run(ctx)) })
 	wg.Go(func() { d.report("netlink watcher", d.node.net.Watch(ctx, d.vanished)) })
 	return func() { cancel(); wg.Wait() }

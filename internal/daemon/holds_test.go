@@ -51,9 +51,24 @@ func TestADamagedFileOfOrdersIsAnError(t *testing.T) {
 	}
 }
 
-func TestAnOrderThatCannotBeWrittenIsAnError(t *testing.T) {
-	h, _ := openHolds(filepath.Join(t.TempDir(), "missing", "held"))
-	if err := h.set("a", "by order"); err == nil {
-		t.Error("no error")
+func TestAnOrderThatCannotBeWrittenIsAnErrorUntilItCan(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "missing")
+	h, _ := openHolds(filepath.Join(dir, "held"))
+	for range 2 { // the second time it is no news, and still not kept
+		if err := h.set("a", "by order"); err == nil {
+			t.Error("no error")
+		}
+	}
+	if h.keepLate() {
+		t.Error("kept in a directory that is not there")
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if !h.keepLate() || h.keepLate() {
+		t.Error("not kept once when it can be")
+	}
+	if again, err := openHolds(h.path); err != nil || again.get("a") != "by order" {
+		t.Errorf("read back: %v", err)
 	}
 }

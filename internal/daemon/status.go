@@ -17,7 +17,7 @@ func (d *Daemon) showStatus() {
 	d.mu.RLock()
 	refused := d.loadErr != ""
 	d.mu.RUnlock()
-	if line := summary(states, refused); line != d.shown {
+	if line := summary(states, refused, d.unreachable.Load()); line != d.shown {
 		d.shown = line
 		d.report("status", d.notify.Status(line))
 	}
@@ -25,7 +25,7 @@ func (d *Daemon) showStatus() {
 
 // summary is "4 peers, 3 up", and what else an administrator should know at a glance. A peer
 // whose key is being changed is up.
-func summary(states []ctl.State, refused bool) string {
+func summary(states []ctl.State, refused, unreachable bool) string {
 	count := make(map[ctl.State]int)
 	for _, s := range states {
 		count[s]++
@@ -44,6 +44,9 @@ func summary(states []ctl.State, refused bool) string {
 	}
 	if refused {
 		line += "; the configuration on disk is not in force: tunctl status says why"
+	}
+	if unreachable {
+		line += "; no control socket: the log says why"
 	}
 	return line
 }

@@ -169,18 +169,19 @@ func TestPeerLoopThatHangsStopsThePings(t *testing.T) {
 func TestSummaryIsWhatAnAdministratorAsksFirst(t *testing.T) {
 	const up, rekeying, degraded, down = ctl.StateUp, ctl.StateRekeying, ctl.StateDegraded, ctl.StateDown
 	for _, tt := range []struct {
-		states  []ctl.State
-		refused bool
-		want    string
+		states               []ctl.State
+		refused, unreachable bool
+		want                 string
 	}{
-		{nil, false, "no peers configured"},
-		{[]ctl.State{up}, false, "1 peer, 1 up"},
-		{[]ctl.State{""}, false, "1 peer, 0 up"},
-		{[]ctl.State{up, rekeying, up, down}, false, "4 peers, 3 up"},
-		{[]ctl.State{up, degraded, ctl.StateDisabled, degraded}, false, "4 peers, 1 up, 2 degraded, 1 disabled"},
-		{nil, true, "no peers configured; the configuration on disk is not in force: tunctl status says why"},
+		{nil, false, false, "no peers configured"},
+		{[]ctl.State{up}, false, false, "1 peer, 1 up"},
+		{[]ctl.State{""}, false, false, "1 peer, 0 up"},
+		{[]ctl.State{up, rekeying, up, down}, false, false, "4 peers, 3 up"},
+		{[]ctl.State{up, degraded, ctl.StateDisabled, degraded}, false, false, "4 peers, 1 up, 2 degraded, 1 disabled"},
+		{nil, true, false, "no peers configured; the configuration on disk is not in force: tunctl status says why"},
+		{[]ctl.State{up}, false, true, "1 peer, 1 up; no control socket: the log says why"},
 	} {
-		if got := summary(tt.states, tt.refused); got != tt.want {
+		if got := summary(tt.states, tt.refused, tt.unreachable); got != tt.want {
 			t.Errorf("%v: %q, want %q", tt.states, got, tt.want)
 		}
 	}

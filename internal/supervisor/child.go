@@ -332,11 +332,26 @@ func (c *child) reason(ctx context.Context, end exit) error {
 	case c.watch.cause != nil:
 		return fmt.Errorf("child: killed: %w", c.watch.cause)
 	case end.err != nil:
-		return fmt.Errorf("child: %w", end.err)
+		return fmt.Errorf("child: %w", explain(end.err))
 	case c.watch.complete:
 		return nil
 	default:
 		return errors.New("child: exited without being told to")
+	}
+}
+
+// explain says what may be behind the end of a process that nobody has ordered.
+func explain(err error) error {
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
+		return err
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	switch {
+	case ok && status.Signaled() && status.Signal() == syscall.SIGKILL:
+		return fmt.Errorf("%w, and not by tund: where memory is short the kernel does that, and logs it", err)
+	default:
+		return fmt.Errorf("%w: its last words are on standard error", err)
 	}
 }
 

@@ -232,7 +232,7 @@ func TestKilledChildIsReplacedAtOnce(t *testing.T) {
 		began := time.Now()
 		kill(t, pid, syscall.SIGKILL)
 		x := r.exited()
-		if !strings.Contains(x.Err.Error(), "signal: killed") || x.RestartIn != 0 {
+		if !strings.Contains(x.Err.Error(), "signal: killed, and not by tund") || x.RestartIn != 0 {
 			t.Errorf("exited with %v, restart in %s", x.Err, x.RestartIn)
 		}
 		if e := r.started(); e.Child != 2 || e.PID == pid {

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"tund/internal/config"
+	"tund/internal/journal"
+	"tund/internal/sdnotify"
+)
+
+// The exit statuses of a failure.
+const (
+	exitFailed = 1
+	exitConfig = 78 // EX_CONFIG of sysexits.h: the unit asks systemd not to try again
+)
+
+// startPause passes before tund gives up a start under a service manager. systemd starts
+// it again a tenth of a second later, as it must after a crash; what keeps it from
+// starting seldom goes away so fast.
+const startPause = 2 * time.Second
+
+// notStarted is why the daemon has not come up.
+type notStarted struct{ error }
+
+// Unwrap returns the cause.
+func (n notStarted) Unwrap() error { return n.error }
+
+// fail says what went wrong, and returns the exit status.
+func fail(err error) int {
+	journal.Complainer()("tund: " + err.Error())
+	status := statusOf(err)
+	if _, ok := errors.AsType[notStarted](err); ok && status != exitConfig && os.Getenv("NOTIFY_SOCKET") != "" {
+		holdBack(err)
+	}
+	return status
+}
+
+// statusOf tells a service manager by the exit status whether another try may help: with
+// a configuration that is refused it does not.
+func statusOf(err error) int {
+	if _, ok := errors.AsType[*config.Errors](err); ok {
+		return exitConfig
+	}
+	return exitFailed
+}
+
+// holdBack shows the reason in `systemctl status` for a while.
+func holdBack(err error) {
+	first, _, _ := strings.Cut(err.Error(), "\n")
+	_ = sdnotify.Notifier{}.Status("not started: " + first) // it is only shown
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	timer := time.NewTimer(startPause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,73 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"syscall"
+	"time"
+
+	"tund/internal/ctl"
+)
+
+// controlPause is the time between two tries to open the control socket.
+const controlPause = time.Second
+
+// passing is trouble of the machine that goes without a change of tund's configuration
+// or rights: a file system that is full or read-only, want of memory or descriptors.
+func passing(err error) bool {
+	trouble := []error{
+		syscall.EROFS, syscall.ENOSPC, syscall.EDQUOT, syscall.EIO,
+		syscall.ENOMEM, syscall.ENOBUFS, syscall.EMFILE, syscall.ENFILE,
+	}
+	return slices.ContainsFunc(trouble, func(t error) bool { return errors.Is(err, t) })
+}
+
+// openControl opens the control socket. In passing trouble it returns nil: tunnels that nobody can
+// ask about are better than none, and serveControl tries again.
+func (d *Daemon) openControl() (*ctl.Server, error) {
+	server, err := ctl.Listen(ctl.Options{
+		Log: d.log, Path: d.o.Socket, Socket: d.sockets.control(d.o.Socket), Version: d.o.Version, Backend: (*backend)(d),
+	})
+	if err != nil && passing(err) {
+		d.log.Error("control socket not open", "path", d.o.Socket, "err", err, "restart_in", controlPause)
+		d.unreachable.Store(true)
+		return nil, nil
+	}
+	return server, err
+}
+
+// serveControl answers on the control socket until ctx ends, once it could be opened.
+func (d *Daemon) serveControl(ctx context.Context, server *ctl.Server) error {
+	retry := time.NewTicker(controlPause)
+	defer retry.Stop()
+	for server == nil {
+		select {
+		case <-retry.C:
+		case <-ctx.Done():
+			return nil
+		}
+		server = d.reopenControl()
+	}
+	return server.Run(ctx)
+}
+
+// reopenControl does not repeat what openControl has said.
+func (d *Daemon) reopenControl() *ctl.Server {
+	server, err := ctl.Listen(ctl.Options{Log: d.log, Path: d.o.Socket, Version: d.o.Version, Backend: (*backend)(d)})
+	if err != nil {
+		return nil
+	}
+	d.log.Info("control socket open", "path", d.o.Socket)
+	d.unreachable.Store(false)
+	d.wake()
+	return server
+}
+
+// wake has the loop look at what has changed.
+func (d *Daemon) wake() {
+	select {
+	case d.changed <- struct{}{}:
+	default: // it will
+	}
+}
