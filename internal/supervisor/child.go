@@ -173,7 +173,7 @@ func (c *child) onMessage(ctx context.Context, m pipe.Message, ok bool) {
 		c.watch.inbox = nil
 		if c.watch.phase != ending {
 			c.watch.phase = ending
-			c.rest(c.s.limits.grace)
+			c.setTimer(c.s.limits.grace)
 		}
 		return
 	}
@@ -194,8 +194,8 @@ func (c *child) onMessage(ctx context.Context, m pipe.Message, ok bool) {
 	}
 }
 
-// rest sets the timer, unless that of HandOver runs already.
-func (c *child) rest(d time.Duration) {
+// setTimer sets the timer, unless that of HandOver runs already.
+func (c *child) setTimer(d time.Duration) {
 	if c.watch.leave != nil {
 		c.watch.timer.Reset(d)
 	}
@@ -235,7 +235,7 @@ func (c *child) onConfigured(ctx context.Context, m pipe.Message) {
 
 func (c *child) started(ctx context.Context, s Started) {
 	c.watch.phase = running
-	c.rest(c.s.o.Heartbeat)
+	c.setTimer(c.s.o.Heartbeat)
 	c.s.o.Log.Info("child started", "child", c.number, "pid", c.cmd.Process.Pid)
 	if c.watch.leave == nil {
 		c.ask()

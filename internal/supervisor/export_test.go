@@ -23,3 +23,10 @@ func (s *Supervisor) Moved() time.Time {
 	defer s.mu.Unlock()
 	return s.moved
 }
+
+// Begun says whether Run was called.
+func (s *Supervisor) Begun() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.begun
+}

@@ -32,9 +32,9 @@ func TestMain(m *testing.M) {
 		if err := sandbox.Enter(name, pipe.FDSocket); err != nil {
 			exit(err)
 		}
-		exit(newActor().play(behaviours[name]))
+		exit(newActor().play(behaviourOf(name)))
 	case "actor":
-		exit(newActor().play(behaviours[name]))
+		exit(newActor().play(behaviourOf(name)))
 	case parentRole:
 		exit(playParent())
 	default:
@@ -55,6 +55,7 @@ func exit(err error) {
 type actor struct {
 	in, out *os.File
 	conn    *pipe.Conn
+	keys    []*pipe.KeyState // that it hands over
 }
 
 // A behaviour says where an actor departs from a good child's ways.
@@ -70,6 +71,11 @@ type behaviour struct {
 	fatal     string // and says why before
 	closes    bool   // closes its pipes when it is configured, but lives on
 	configure uint64 // is added to the Seq of Configured
+	handOver  string // what it does instead of handing over
+	refuse    string // what it says instead of resuming
+	resume    uint64 // is added to the Seq of Resumed
+	offers    bool   // hands a key over without being asked
+	perish    string // at which message it is killed: key or resume
 }
 
 var behaviours = map[string]behaviour{
@@ -85,11 +91,16 @@ var behaviours = map[string]behaviour{
 	"fatal":        {crash: true, fatal: "device is gone"},
 	"closes":       {closes: true},
 	"misconfigure": {configure: 1},
+	"refuses":      {refuse: "no clock"},
+	"misresume":    {resume: 1},
+	"key":          {perish: "key"},
+	"resume":       {perish: "resume"},
+	"offers":       {offers: true},
 }
 
 func newActor() *actor {
 	in, out := os.NewFile(pipe.FDIn, "in"), os.NewFile(pipe.FDOut, "out")
-	return &actor{in: in, out: out, conn: pipe.NewConn(in, out, pipe.Child)}
+	return &actor{in: in, out: out, conn: pipe.NewConn(in, out, pipe.Child), keys: sampleState().Keys}
 }
 
 // forever blocks without a timer, which would make descriptors.
@@ -139,7 +150,18 @@ func (a *actor) answer(b behaviour, m pipe.Message) (stop bool, err error) {
 		if !b.silent {
 			return false, a.conn.Send(pipe.Stats{Seq: m.Seq})
 		}
+	case pipe.HandOver:
+		return true, a.handOver(b)
+	case *pipe.KeyState:
+		a.keys = append(a.keys, m)
+		die(b.perish == "key")
+	case pipe.Resume:
+		die(b.perish == "resume")
+		return false, a.resumed(b, m)
 	case pipe.SendProbe:
+		if b.offers {
+			return false, a.conn.Send(sampleKey(1))
+		}
 		return false, a.conn.Send(pipe.ProbeResult{ID: m.ID, OK: true})
 	case pipe.Stop:
 		return !b.stubborn, nil
@@ -148,6 +170,9 @@ func (a *actor) answer(b behaviour, m pipe.Message) (stop bool, err error) {
 }
 
 func (a *actor) configured(b behaviour, m pipe.Configure) error {
+	if m.Await {
+		a.keys = nil
+	}
 	if b.fatal != "" {
 		if err := a.conn.Send(pipe.Fatal{Reason: b.fatal}); err != nil {
 			return err
