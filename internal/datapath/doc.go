@@ -24,8 +24,10 @@
 // in the key's own objects and one wake-up channel that never blocks them. Per packet
 // there is no lock, no channel and no allocation.
 //
-// Key bytes are overwritten as soon as a cipher was made of them. Wiping a key means that
-// the table no longer has it, and that its cipher is told to overwrite its own form of it
-// once no loop is at work with an older table; the standard library's cannot be
+// Key bytes stay beside the cipher that was made of them, since a successor may need them:
+// told to hand over, control ends the loops for good and then tells all that is known of
+// each key (handover.go). Wiping a key means that the table no longer has it, and that its
+// bytes are overwritten, and its cipher is told to overwrite its own form of them, once no
+// loop is at work with an older table; the standard library's cannot be
 // overwritten. A batch that is in work while a key is wiped is finished with it.
 package datapath

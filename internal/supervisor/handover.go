@@ -150,6 +150,13 @@ func (c *child) outcome(err error) outcome {
 	return outcome{state: c.watch.state}
 }
 
+// logHandOver says what went well; whoever asked for it hears of anything else.
+func (c *child) logHandOver() {
+	if c.s.outcome.err == nil {
+		c.s.o.Log.Info("child handed over", "child", c.number, "pid", c.cmd.Process.Pid, "count", len(c.watch.state.Keys))
+	}
+}
+
 // sendState gives the child what it shall go on from. The writer wipes it.
 func (c *child) sendState() {
 	for _, k := range c.resume.Keys {

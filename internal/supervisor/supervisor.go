@@ -140,6 +140,7 @@ func (s *Supervisor) runChild(ctx context.Context, number uint64) (pid int, err 
 	err = c.run(ctx)
 	if s.left() {
 		s.outcome = c.outcome(err)
+		c.logHandOver()
 	}
 	return c.cmd.Process.Pid, err
 }
