@@ -330,27 +330,32 @@ func newLink(t *testing.T) *link {
 
 type flying struct {
 	at   time.Time
-	data []byte
+	data []byte // nil: the end
 }
 
-// carry moves frames in one direction, each a latency later than it was sent.
+// carry moves frames in one direction, and the end, each a latency later than it was
+// sent.
 func (l *link) carry(fromA bool, from, to net.Conn) {
 	queue := make(chan flying, 1000)
 	go func() {
 		defer close(queue)
 		for {
 			data, err := readFrame(from)
-			if err != nil {
-				return
-			}
 			l.mu.Lock()
 			latency := l.latency
 			l.mu.Unlock()
+			if err != nil {
+				queue <- flying{at: time.Now().Add(latency)}
+				return
+			}
 			queue <- flying{time.Now().Add(latency), data}
 		}
 	}()
 	for f := range queue {
 		time.Sleep(time.Until(f.at))
+		if f.data == nil {
+			break
+		}
 		if l.watch(fromA, f.data) {
 			_, _ = to.Write(frame(f.data))
 		}

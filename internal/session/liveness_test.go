@@ -83,6 +83,7 @@ func TestSilentPeerIsDeadAfterFifteenSeconds(t *testing.T) {
 			t.Fatal("PING and PONG did not keep the session alive")
 		}
 		l.mu.Lock()
+		l.latency = time.Millisecond // neither hears of the other's end before its own
 		l.onFrame = func(bool, Message) bool { return false }
 		l.mu.Unlock()
 		after(9 * time.Second)
