@@ -55,13 +55,9 @@ e2e-race: ## the same with programs that look for data races, and without judgin
 	TUND_RACE=1 go test -count=1 -timeout 15m -parallel 4 ./e2e
 
 fuzz: ## every fuzz target for FUZZTIME
-	go test -list '^Fuzz' $(PACKAGES) | awk '/^Fuzz/ { f[++n] = $$1 } /^ok/ { while (n) print $$2, f[n--] }' | \
-	while read -r package target; do \
-		go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$package" || exit 1; \
-	done
+	scripts/fuzz $(FUZZTIME)
 
-rootfs: ## begins, in the background, to make what test-system boots
-	scripts/install-needs system
+rootfs: install-needs ## begins, in the background, to make what test-system boots
 	mkdir -p bin
 	scripts/make-rootfs bookworm trixie >bin/rootfs.log 2>&1 &
 
