@@ -37,7 +37,8 @@ bench: build ## tund beside other tunnels; writes docs/performance.md (root, 20 
 	scripts/install-bench
 	go run ./e2e/bench $(BENCHFLAGS)
 
-test: install-needs rootfs lint race e2e e2e-race fuzz test-system ## everything; what CI runs (root)
+test: install-needs rootfs ## everything; what CI runs (root)
+	scripts/beside "lint fuzz" race e2e e2e-race test-system
 
 lint: ## format, vet, linters
 	test -z "$$(gofmt -l cmd docs e2e internal packaging | tee /dev/stderr)"
@@ -66,7 +67,7 @@ test-system: ## the package on whole Debian systems, booted with systemd (root)
 	go test -count=1 -timeout 15m ./e2e/system
 
 install-needs: ## what tests and demonstration need and this machine lacks
-	scripts/install-needs tools deb lint
+	scripts/install-needs tools system deb
 
 clean: ## everything that was built
 	rm -rf bin dist
