@@ -46,7 +46,7 @@ var layers = []map[string][]string{
 	{ // 2, engines: one loop each
 		"internal/ctl": {},
 		"internal/datapath": {
-			"internal/aead", "internal/keys", "internal/pipe", "internal/replay", "internal/segment", "internal/tuntap",
+			"internal/aead", "internal/await", "internal/keys", "internal/pipe", "internal/replay", "internal/segment", "internal/tuntap",
 			"internal/udp", "internal/wire",
 		},
 		"internal/handover": {

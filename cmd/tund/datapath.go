@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"time"
 	"unsafe"
 
@@ -82,8 +83,6 @@ func movePackets(log *slog.Logger, engine aead.Engine) error {
 	if err != nil {
 		return err
 	}
-	device.Linger(linger)
-	socket.Linger(linger)
 	parent := newParent(stop)
 	walls, err := confine(log)
 	if err != nil {
@@ -91,7 +90,7 @@ func movePackets(log *slog.Logger, engine aead.Engine) error {
 	}
 	timer := sandbox.NewAlarm()
 	go timer.Run() // ends when the datapath stops it
-	d, err := datapath.New(datapath.Options{
+	o := datapath.Options{
 		Log:    log,
 		Mode:   mode,
 		Device: device,
@@ -103,12 +102,23 @@ func movePackets(log *slog.Logger, engine aead.Engine) error {
 		Timer:  timer,
 
 		Sandbox: walls,
-	})
+	}
+	if runtime.NumCPU() > fewProcessors {
+		device.Linger(linger)
+		socket.Linger(linger)
+	} else {
+		o.Both = datapath.NewPair(device, socket, linger)
+	}
+	d, err := datapath.New(o)
 	if err != nil {
 		return err
 	}
 	return d.Run(context.Background())
 }
+
+// fewProcessors are too few for a goroutine for each direction: the other programs that
+// handle the same packets need them, too.
+const fewProcessors = 2
 
 // linger is how long the packet loops keep all that they need for the next packet, once
 // they wait for it.

@@ -1,4 +1,4 @@
-// Package await blocks a goroutine in ppoll(2) until one of two descriptors is ready, in
+// Package await blocks a goroutine in ppoll(2) until a descriptor is ready, in
 // the way that costs a packet loop least.
 //
 // The runtime takes a goroutine's P, its right to run Go code, away when a system call
@@ -24,37 +24,35 @@ type Waiter struct {
 	// meanwhile. Collecting garbage waits so long, too.
 	Linger time.Duration
 
-	fds     [2]unix.PollFd // fields, as locals would escape to the heap
-	timeout unix.Timespec
+	timeout unix.Timespec // a field, as a local would escape to the heap
 }
 
-// Wait blocks until there is something to read from fd or stop, an error or the end. It
-// returns what poll says of each. A negative descriptor is ignored.
-func (w *Waiter) Wait(fd, stop int) (ready, stopped int16, err error) {
-	w.fds = [2]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(stop), Events: unix.POLLIN}}
+// Wait blocks until something is said of one of fds, which it notes there, as poll(2)
+// does. A negative descriptor is passed over.
+func (w *Waiter) Wait(fds []unix.PollFd) error {
 	n, errno := 0, unix.Errno(0)
 	if w.Linger > 0 {
-		n, errno = w.linger()
+		n, errno = w.linger(fds)
 	}
 	for n == 0 && errno == 0 || errno == unix.EINTR {
-		n, errno = w.block()
+		n, errno = w.block(fds)
 	}
 	if errno != 0 {
-		return 0, 0, errno
+		return errno
 	}
-	return w.fds[0].Revents, w.fds[1].Revents, nil
+	return nil
 }
 
 // linger polls for some time without telling the runtime. It returns 0 when that is over.
-func (w *Waiter) linger() (int, unix.Errno) {
+func (w *Waiter) linger(fds []unix.PollFd) (int, unix.Errno) {
 	w.timeout = unix.NsecToTimespec(int64(w.Linger)) // the kernel changes it
-	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&w.fds[0])), uintptr(len(w.fds)),
+	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(unsafe.SliceData(fds))), uintptr(len(fds)),
 		uintptr(unsafe.Pointer(&w.timeout)), 0, 0, 0)
 	return int(n), errno
 }
 
 // block polls without end.
-func (w *Waiter) block() (int, unix.Errno) {
-	n, _, errno := unix.Syscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&w.fds[0])), uintptr(len(w.fds)), 0, 0, 0, 0)
+func (w *Waiter) block(fds []unix.PollFd) (int, unix.Errno) {
+	n, _, errno := unix.Syscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(unsafe.SliceData(fds))), uintptr(len(fds)), 0, 0, 0, 0)
 	return int(n), errno
 }

@@ -36,8 +36,9 @@ func start(t *testing.T, linger time.Duration, fd, stop int) (thread int, done c
 		defer runtime.UnlockOSThread()
 		threads <- unix.Gettid()
 		w := await.Waiter{Linger: linger}
-		ready, stopped, err := w.Wait(fd, stop)
-		done <- result{ready, stopped, err}
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(stop), Events: unix.POLLIN}}
+		err := w.Wait(fds)
+		done <- result{fds[0].Revents, fds[1].Revents, err}
 	}()
 	thread = <-threads
 	select {
@@ -140,9 +141,9 @@ func TestWaitGoesOnAfterASignal(t *testing.T) {
 func TestWaitReportsAClosedDescriptor(t *testing.T) {
 	each(t, func(t *testing.T, linger time.Duration) {
 		w := await.Waiter{Linger: linger}
-		ready, _, err := w.Wait(1<<20, -1)
-		if ready != unix.POLLNVAL || err != nil {
-			t.Errorf("%#x, %v", ready, err)
+		fds := []unix.PollFd{{Fd: 1 << 20, Events: unix.POLLIN}}
+		if err := w.Wait(fds); fds[0].Revents != unix.POLLNVAL || err != nil {
+			t.Errorf("%#x, %v", fds[0].Revents, err)
 		}
 	})
 }
@@ -158,7 +159,7 @@ func TestWaitReturnsTheErrorOfTheKernel(t *testing.T) {
 	}
 	for _, linger := range lingers { // two descriptors are more than may be asked about
 		w := await.Waiter{Linger: linger}
-		if _, _, err := w.Wait(0, -1); !errors.Is(err, unix.EINVAL) {
+		if err := w.Wait(make([]unix.PollFd, 2)); !errors.Is(err, unix.EINVAL) {
 			t.Errorf("linger %v: %v", linger, err)
 		}
 	}
@@ -167,10 +168,10 @@ func TestWaitReturnsTheErrorOfTheKernel(t *testing.T) {
 func TestWaitDoesNotAllocate(t *testing.T) {
 	r, w := pipe(t)
 	_ = w.Close()
-	fd := int(r.Fd())
+	fds := []unix.PollFd{{Fd: int32(r.Fd()), Events: unix.POLLIN}}
 	for _, linger := range lingers {
 		w := await.Waiter{Linger: linger}
-		if n := testing.AllocsPerRun(100, func() { _, _, _ = w.Wait(fd, -1) }); n != 0 {
+		if n := testing.AllocsPerRun(100, func() { _ = w.Wait(fds) }); n != 0 {
 			t.Errorf("linger %v: %v allocations", linger, n)
 		}
 	}

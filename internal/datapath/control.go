@@ -23,6 +23,7 @@ type control struct {
 	mode pipe.Mode
 	out  *outbound
 	in   *inbound
+	both Both // nil: each direction has a goroutine of its own
 
 	configured bool
 	awaiting   bool             // the loops wait for Resume
@@ -52,7 +53,7 @@ type message struct {
 
 func newControl(o Options, sh *shared, out *outbound, in *inbound) *control {
 	return &control{
-		shared: sh, log: o.Log, pipe: o.Pipe, mode: o.Mode, out: out, in: in, timer: o.Timer, walls: o.Sandbox,
+		shared: sh, log: o.Log, pipe: o.Pipe, mode: o.Mode, out: out, in: in, both: o.Both, timer: o.Timer, walls: o.Sandbox,
 		keyring: keyring{limits: &sh.limits, engine: o.Engine},
 		prober:  prober{shared: sh, in: &in.counters},
 		loops:   loops{failed: make(chan error, 2)},
@@ -252,6 +253,10 @@ func (c *control) onConfigure(m pipe.Configure) error {
 
 // move starts the loops.
 func (c *control) move() {
+	if c.both != nil {
+		c.loops.start((&joint{out: c.out, in: c.in, both: c.both}).run)
+		return
+	}
 	c.loops.start(c.out.run)
 	c.loops.start(c.in.run)
 }

@@ -23,12 +23,13 @@ type Device interface {
 }
 
 // Socket is the child's end of a UDP socket: a [tund/internal/udp.Port]. One goroutine
-// calls Recv, Backlog and Wait, another SendRuns; all else is safe for concurrent use. Errors are that package's; what the kernel did not take is in its Counters.
+// calls Recv, Backlog, Crowded and Wait, another SendRuns; all else is safe for concurrent use. Errors are that package's; what the kernel did not take is in its Counters.
 type Socket interface {
 	SetGSO(on bool) bool
 	SetGRO(on bool) bool
 	Recv(p []byte) (n, size int, err error)
 	Backlog() int
+	Crowded() bool
 	SendRuns(runs []udp.Run) (int, error)
 	Send(datagram []byte) (bool, error)
 	Wait(stop int) error
@@ -63,6 +64,7 @@ type Options struct {
 	Engine aead.Engine          // nil: the one of the standard library
 	Limits Limits               // zero: ProtocolLimits
 	Timer  Timer                // nil: package time's
+	Both   Both                 // of Device and Socket; nil: a goroutine for each
 
 	Sandbox pipe.Walls // what confines this process, for status
 }

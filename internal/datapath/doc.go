@@ -19,6 +19,8 @@
 //     answers probes.
 //   - control owns the keyring and every decision about it. It sends probes.
 //
+// Given [Options].Both, it has one goroutine for outbound and inbound together (joint.go).
+//
 // The two loops see the keys through an immutable [table], which control replaces as
 // a whole. They tell control about what they saw (a first packet, a limit) by atomics
 // in the key's own objects and one wake-up channel that never blocks them. Per packet

@@ -187,6 +187,8 @@ type fakeSocket struct {
 	sendRun  func(run item)        // if not nil, gets runs as they are
 	gso, gro bool
 	backlog  int
+	crowded  bool
+	roomy    chan struct{} // 1: it is crowded no more
 	refuse   bool
 	counters udp.Counters
 	lost     error
@@ -210,6 +212,21 @@ func (s *fakeSocket) Backlog() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.backlog
+}
+
+func (s *fakeSocket) Crowded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.crowded
+}
+
+// crowd has the socket take no more, or more again.
+func (s *fakeSocket) crowd(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.crowded = on; !on {
+		s.roomy <- struct{}{}
+	}
 }
 
 func (s *fakeSocket) Recv(p []byte) (n, size int, err error) {
@@ -281,6 +298,31 @@ func (s *fakeSocket) link(send func([]byte)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.send = send
+}
+
+// fakeBoth waits for both fakes.
+type fakeBoth struct {
+	device *fakeDevice
+	socket *fakeSocket
+	stop   *fakeStop
+}
+
+func (b fakeBoth) Wait(_ int, crowded bool) (device, socket bool, err error) {
+	if b.stop.isClosed() {
+		return false, false, tuntap.ErrStopped
+	}
+	instead := b.device.ready
+	if crowded {
+		instead = b.socket.roomy
+	}
+	select {
+	case <-instead:
+		return true, false, nil
+	case <-b.socket.ready:
+		return false, true, nil
+	case <-b.stop.closed:
+		return false, false, tuntap.ErrStopped
+	}
 }
 
 // childPipe is the child's end of an in-memory pipe.

@@ -86,7 +86,7 @@ func (i *inbound) run() error {
 			return fmt.Errorf("socket: wait: %w", err)
 		}
 		i.turn.begin()
-		err = i.batch()
+		err = i.batch(batchPackets)
 		i.turn.end()
 		if err != nil {
 			return err
@@ -94,11 +94,11 @@ func (i *inbound) run() error {
 	}
 }
 
-// batch carries what the socket has now, up to a limit after which the stop is looked
-// at again.
-func (i *inbound) batch() error {
+// batch carries what the socket has now, up to a limit in receipts, after which the stop is
+// looked at again.
+func (i *inbound) batch(limit int) error {
 	now := i.now()
-	for range batchPackets {
+	for range limit {
 		n, size, err := i.socket.Recv(i.received[:])
 		if errors.Is(err, udp.ErrWouldBlock) {
 			break

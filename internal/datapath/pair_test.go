@@ -28,6 +28,7 @@ type node struct {
 	log    *bytes.Buffer
 	base   wire.Index // of its receive indexes
 	limits Limits
+	joint  bool // one goroutine for both directions
 	clock  func() time.Duration
 	engine *mortal // notes the ciphers
 }
@@ -40,12 +41,26 @@ func newNode(t *testing.T, mode pipe.Mode, limits Limits) *node {
 	return n
 }
 
+// newJointNode is newNode with one goroutine for both directions.
+func newJointNode(t *testing.T, mode pipe.Mode, limits Limits) *node {
+	t.Helper()
+	n := startNodeWith(t, mode, &node{limits: limits, joint: true})
+	n.tell(pipe.Hello{Version: pipe.Version})
+	return n
+}
+
 // startNode starts a datapath that nobody has greeted yet.
 func startNode(t *testing.T, mode pipe.Mode, limits Limits) *node {
 	t.Helper()
-	n := &node{limits: limits}
+	return startNodeWith(t, mode, &node{limits: limits})
+}
+
+func startNodeWith(t *testing.T, mode pipe.Mode, n *node) *node {
+	t.Helper()
 	n.device = &fakeDevice{queue: newQueue(nil)}
-	n.socket = &fakeSocket{queue: newQueue(nil), sending: make(chan struct{}, 1), send: func([]byte) {}}
+	n.socket = &fakeSocket{
+		queue: newQueue(nil), sending: make(chan struct{}, 1), send: func([]byte) {}, roomy: make(chan struct{}, 1),
+	}
 	start := time.Now()
 	n.clock = func() time.Duration { return time.Since(start) }
 	n.begin(t, mode)
@@ -65,11 +80,15 @@ func (n *node) begin(t *testing.T, mode pipe.Mode) {
 	n.engine = &mortal{Engine: standard}
 	parent, child := newPipes(t)
 	n.fakeParent = parent
-	n.path, err = New(Options{
+	o := Options{
 		Log:  slog.New(slog.NewTextHandler(n.log, nil)),
 		Mode: mode, Device: n.device, Socket: n.socket, Pipe: child, Stop: n.stop, Limits: n.limits,
 		Now: n.clock, Engine: n.engine,
-	})
+	}
+	if n.joint {
+		o.Both = fakeBoth{n.device, n.socket, n.stop}
+	}
+	n.path, err = New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,10 +149,12 @@ func newPair(t *testing.T, mode pipe.Mode, c pipe.Configure) pair {
 	return newLimitedPair(t, mode, c, Limits{})
 }
 
+// newLimitedPair joins one node with a goroutine for each direction, and one with one for
+// both: all that is tested of the one is tested of the other.
 func newLimitedPair(t *testing.T, mode pipe.Mode, c pipe.Configure, l Limits) pair {
 	t.Helper()
 	c.Mode = mode
-	p := pair{a: newNode(t, mode, l), b: newNode(t, mode, l)}
+	p := pair{a: newNode(t, mode, l), b: newJointNode(t, mode, l)}
 	p.a.base, p.b.base = 0xa00000, 0xb00000
 	p.a.socket.link(p.b.socket.put)
 	p.b.socket.link(p.a.socket.put)

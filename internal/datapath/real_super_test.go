@@ -134,7 +134,7 @@ func (e end) start(t *testing.T, me byte, mode pipe.Mode) *fakeParent {
 	if err != nil {
 		t.Fatal(err)
 	}
-	parent, done := launch(t, mode, device, socket)
+	parent, done := launch(t, mode, device, socket, me == 1)
 	parent.tell(pipe.Configure{Mode: mode, KeyLifetime: time.Hour, Offloads: e.offloads})
 	parent.tell(pipe.InstallKey{
 		KeyID: 1, Epoch: 1, AEAD: keys.AES256GCM, Send: dataKey(me, 1), Receive: dataKey(1-me, 1),

@@ -119,7 +119,7 @@ func openSockets(t *testing.T) (ports [2]*udp.Port) {
 // runReal starts a datapath on real descriptors with one key; me is 0 or 1.
 func runReal(t *testing.T, me byte, mode pipe.Mode, device *tuntap.Port, socket *udp.Port) (*fakeParent, chan error) {
 	t.Helper()
-	parent, done := launch(t, mode, device, socket)
+	parent, done := launch(t, mode, device, socket, me == 1)
 	parent.tell(pipe.Configure{Mode: mode, KeyLifetime: time.Hour})
 	parent.tell(pipe.InstallKey{
 		KeyID: 1, Epoch: 1, AEAD: keys.AES256GCM, Send: dataKey(me, 1), Receive: dataKey(1-me, 1),
@@ -130,14 +130,18 @@ func runReal(t *testing.T, me byte, mode pipe.Mode, device *tuntap.Port, socket 
 
 // launch starts a datapath on real descriptors, greeted but not configured. It ends when
 // its parent's pipe does.
-func launch(t *testing.T, mode pipe.Mode, device *tuntap.Port, socket *udp.Port) (*fakeParent, chan error) {
+func launch(t *testing.T, mode pipe.Mode, device *tuntap.Port, socket *udp.Port, joint bool) (*fakeParent, chan error) {
 	t.Helper()
 	parent, child := newPipes(t)
 	start := time.Now()
-	path, err := New(Options{
+	o := Options{
 		Log: slog.New(slog.DiscardHandler), Mode: mode, Device: device, Socket: socket, Pipe: child, Stop: newStop(t),
 		Now: func() time.Duration { return time.Since(start) },
-	})
+	}
+	if joint {
+		o.Both = NewPair(device, socket, time.Millisecond)
+	}
+	path, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -399,7 +399,7 @@ func TestSuperPacketsAllocateNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		d.received = 1
-		if err := i.batch(); err != nil {
+		if err := i.batch(batchPackets); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -423,7 +423,7 @@ func BenchmarkSuperPacket(b *testing.B) {
 		if err := o.work(); err != nil {
 			b.Fatal(err)
 		}
-		if err := i.batch(); err != nil {
+		if err := i.batch(batchPackets); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -35,6 +35,7 @@ type Port struct {
 	mode Mode
 
 	waiter  await.Waiter
+	poll    [2]unix.PollFd
 	in      transfer
 	noFlag  bool // the kernel does not know RWF_NOWAIT for devices: poll first
 	noFlagP [1]unix.PollFd
@@ -186,17 +187,24 @@ func writeError(errno unix.Errno) error {
 // closed at its other end (ErrStopped, which goes first), or the interface was
 // removed (ErrGone). A negative stop is ignored.
 func (p *Port) Wait(stop int) error {
-	ready, stopped, err := p.waiter.Wait(p.fd, stop)
-	switch {
-	case err != nil:
+	p.poll = [...]unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}, {Fd: int32(stop), Events: unix.POLLIN}}
+	if err := p.waiter.Wait(p.poll[:]); err != nil {
 		return err
-	case stopped != 0:
-		return ErrStopped
-	case ready&unix.POLLIN != 0:
-		return nil
-	default:
-		return ErrGone
 	}
+	if p.poll[1].Revents != 0 {
+		return ErrStopped
+	}
+	_, err := p.Ready(p.poll[0].Revents)
+	return err
+}
+
+// Ready tells what poll(2) has said of the descriptor when it was asked for POLLIN: whether
+// a packet can be read, or ErrGone.
+func (p *Port) Ready(revents int16) (bool, error) {
+	if revents != 0 && revents&unix.POLLIN == 0 {
+		return false, ErrGone
+	}
+	return revents != 0, nil
 }
 
 // Linger sets how long Wait keeps what it needs to go on; see package await. It is called

@@ -40,6 +40,7 @@ type Counters struct {
 type Port struct {
 	fd     int
 	waiter await.Waiter
+	poll   [2]unix.PollFd
 	in     receiver
 	out    sender
 
@@ -71,14 +72,14 @@ func (p *Port) FD() int { return p.fd }
 // stops.
 func (p *Port) Wait(stop int) error {
 	for {
-		ready, stopped, err := p.waiter.Wait(p.fd, stop)
-		if err != nil {
+		p.poll = [...]unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}, {Fd: int32(stop), Events: unix.POLLIN}}
+		if err := p.waiter.Wait(p.poll[:]); err != nil {
 			return fmt.Errorf("poll udp socket: %w", err)
 		}
-		if stopped != 0 {
+		if p.poll[1].Revents != 0 {
 			return ErrStopped
 		}
-		if ready, err := p.ready(ready); ready || err != nil {
+		if ready, err := p.Ready(p.poll[0].Revents); ready || err != nil {
 			return err
 		}
 	}
@@ -88,8 +89,10 @@ func (p *Port) Wait(stop int) error {
 // before the first Wait.
 func (p *Port) Linger(d time.Duration) { p.waiter.Linger = d }
 
-// ready takes a pending error off the socket, which poll would report for ever.
-func (p *Port) ready(revents int16) (bool, error) {
+// Ready tells what poll(2) has said of the descriptor when it was asked for POLLIN: whether
+// there is something to receive. It takes a pending error off the socket, which poll
+// would report for ever.
+func (p *Port) Ready(revents int16) (bool, error) {
 	if revents&(unix.POLLNVAL|unix.POLLHUP) != 0 {
 		return false, fmt.Errorf("poll udp socket: %w", unix.EBADF)
 	}

@@ -39,14 +39,26 @@ func (p *Port) SetGRO(on bool) bool {
 // the datagrams that wait have, by what the kernel keeps beside each. It belongs to the
 // goroutine of Recv.
 func (p *Port) Backlog() int {
+	if !p.memory() {
+		return 0
+	}
+	return int(p.in.info[unix.SK_MEMINFO_RMEM_ALLOC])
+}
+
+// Crowded reports whether half of the send buffer is in use. Then poll no longer says
+// that the socket is writable, though SendRuns does not block yet. It belongs to the
+// goroutine of Recv.
+func (p *Port) Crowded() bool {
+	return p.memory() && p.in.info[unix.SK_MEMINFO_WMEM_ALLOC] >= p.in.info[unix.SK_MEMINFO_SNDBUF]/2
+}
+
+// memory asks for the use of the buffers; false before Linux 4.12.
+func (p *Port) memory() bool {
 	r := &p.in
 	r.infoSize = uint32(unsafe.Sizeof(r.info))
 	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(p.fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
 		uintptr(unsafe.Pointer(&r.info)), uintptr(unsafe.Pointer(&r.infoSize)), 0)
-	if errno != 0 {
-		return 0 // before Linux 4.12
-	}
-	return int(r.info[unix.SK_MEMINFO_RMEM_ALLOC])
+	return errno == 0
 }
 
 // Recv copies one datagram into b, or a run of datagrams if SetGRO has permitted it: they
