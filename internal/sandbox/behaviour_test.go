@@ -3,6 +3,7 @@ package sandbox_test
 import (
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"os"
 	"runtime"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -26,6 +28,7 @@ const (
 	greedy    = "greedy"     // takes all memory it can get
 	old       = "old"        // runs on a kernel with neither Landlock nor seccomp
 	landlock  = "landlocked" // leaves out the filter of system calls
+	timing    = "timing"     // measures system calls before and after the sandbox is closed
 )
 
 // prepare does what a behaviour needs before the sandbox is closed.
@@ -41,6 +44,8 @@ func prepare(behaviour string) {
 		if err := sandbox.Refuse("seccomp", unix.EACCES); err != nil {
 			fail(err)
 		}
+	case timing:
+		open = timeCalls()
 	}
 }
 
@@ -54,6 +59,8 @@ func behave(behaviour string) map[string]string {
 		return map[string]string{"work": work()}
 	case landlock:
 		return tryOnThreads()
+	case timing:
+		return compare(open, timeCalls())
 	case panicking:
 		panic("a mistake")
 	case faulting:
@@ -69,6 +76,7 @@ func behave(behaviour string) map[string]string {
 var (
 	hoard   [][]byte
 	nothing *int
+	open    map[string]time.Duration // what calls took before
 )
 
 func try(probes []probe) map[string]string {
@@ -77,6 +85,52 @@ func try(probes []probe) map[string]string {
 		tried[p.what] = text(p.try())
 	}
 	return tried
+}
+
+// timed are two calls: one as the packet path makes, and one whose arguments are looked at.
+var timed = []probe{
+	{"ppoll", call(unix.SYS_PPOLL, 0, 0, uintptr(unsafe.Pointer(&unix.Timespec{})), 0, 0)},
+	{"tgkill", call(unix.SYS_TGKILL, uintptr(os.Getpid()), 1<<30, 0)}, // of no thread
+}
+
+// timeCalls returns the best of some rounds, for other programs disturb.
+func timeCalls() map[string]time.Duration {
+	const rounds, calls = 20, 20_000
+	best := map[string]time.Duration{}
+	for range rounds {
+		for _, p := range timed {
+			began := time.Now()
+			for range calls {
+				_ = p.try()
+			}
+			if took := time.Since(began) / calls; best[p.what] == 0 || took < best[p.what] {
+				best[p.what] = took
+			}
+		}
+	}
+	return best
+}
+
+func compare(before, after map[string]time.Duration) map[string]string {
+	texts := map[string]string{}
+	for what := range before {
+		texts[what] = fmt.Sprintf("%d %d", before[what], after[what])
+	}
+	return texts
+}
+
+// BenchmarkFilteredCalls reports what system calls take before and after the sandbox is closed.
+func BenchmarkFilteredCalls(b *testing.B) {
+	for b.Loop() {
+		for what, text := range startAs(b, sandbox.RoleStart, timing, nil).report(b).Tried {
+			var before, after float64
+			if _, err := fmt.Sscan(text, &before, &after); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(before, what+"-open-ns")
+			b.ReportMetric(after, what+"-closed-ns")
+		}
+	}
 }
 
 // work makes the runtime start threads, use its timers and poller, collect garbage, give

@@ -126,7 +126,7 @@ func start(t *testing.T, role string, attr *syscall.SysProcAttr, leaked ...*os.F
 }
 
 // startAs starts a child that has a behaviour, see behave.
-func startAs(t *testing.T, role, behaviour string, attr *syscall.SysProcAttr, leaked ...*os.File) *started {
+func startAs(t testing.TB, role, behaviour string, attr *syscall.SysProcAttr, leaked ...*os.File) *started {
 	t.Helper()
 	inRead, inWrite := pipe(t)
 	outRead, outWrite := pipe(t)
@@ -151,7 +151,7 @@ func startAs(t *testing.T, role, behaviour string, attr *syscall.SysProcAttr, le
 }
 
 // report waits for the child's.
-func (s *started) report(t *testing.T) report {
+func (s *started) report(t testing.TB) report {
 	t.Helper()
 	var r report
 	if err := s.out.Decode(&r); err != nil {
@@ -161,7 +161,7 @@ func (s *started) report(t *testing.T) report {
 	return r
 }
 
-func pipe(t *testing.T) (r, w *os.File) {
+func pipe(t testing.TB) (r, w *os.File) {
 	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
