@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -110,6 +111,32 @@ func TestRestartsByTheServiceManagerLoseNothing(t *testing.T) {
 	}
 	rotate(t, p.Alpha, "rotate-key", "beta")
 	rotate(t, p.Beta, "rotate-iv", "alpha")
+}
+
+// Both ends restart at the same moments, in the midst of rotations: whatever an exchange has
+// come to, the keys of both sides fit together.
+func TestRestartsOfBothEndsInTheMidstOfRotationsLoseNothing(t *testing.T) {
+	t.Parallel()
+	const rounds = 8
+	p := upPair(t, lab.PairOptions{BothDial: true})
+	ping, stopTalk := p.Alpha.StartPing(lab.BetaInner4), talk(t, p)
+	for round := range rounds {
+		var wg sync.WaitGroup
+		wg.Go(func() { p.Beta.Ctl([]string{"rotate-key", "rotate-iv"}[round%2], "alpha") }) // it may fail
+		time.Sleep(time.Duration(round) * 3 * time.Millisecond)
+		for _, n := range []*lab.Node{p.Alpha, p.Beta}[:1+round%2] {
+			wg.Go(func() {
+				if r := n.Ctl("restart"); r.Code != 0 {
+					t.Errorf("round %d: restart of %s: exit %d: %s%s", round, n.Name, r.Code, r.Stdout, r.Stderr)
+				}
+			})
+		}
+		wg.Wait()
+		p.WaitUp()
+	}
+	stopTalk()
+	wantNoLoss(t, "ping over restarts of both ends", ping.Stop())
+	rotate(t, p.Alpha, "rotate-key", "beta")
 }
 
 // restartResult is what tunctl restart --json prints.
@@ -271,6 +298,7 @@ func TestRestartTakesOverWhatTheConfigurationStillHas(t *testing.T) {
 	p.Alpha.Start()
 	p.WaitUp()
 	wantTakenOver(t, p.Alpha, 0)
+	lab.Until(t, 10*time.Second, "the ping is answered", func() bool { return ping.Replies() > 20 })
 	wantNoLoss(t, "ping over a changed configuration", ping.Stop())
 	addresses := p.Alpha.IP("addr", "show", "dev", p.AlphaDevice)
 	for text, want := range map[string]bool{"10.79.0.1/24": true, lab.AlphaInner6: false, lab.AlphaInner4: true} {
@@ -291,5 +319,12 @@ func TestRestartTakesOverWhatTheConfigurationStillHas(t *testing.T) {
 	}
 	if got := m.Kept(); !slices.Equal(got, []string{"d2", "u2"}) || !strings.Contains(p.Alpha.Log(), "tunnel discarded") {
 		t.Errorf("in the store: %v", got)
+	}
+	p.Alpha.Stop()
+	p.AlphaTable.Set("beta", "enabled", "false")
+	p.Alpha.Configure(p.AlphaTable)
+	p.Alpha.Start()
+	if got := m.Kept(); p.Alpha.Index("another") != 0 || len(got) != 0 {
+		t.Errorf("the device of a disabled peer is there; in the store: %v", got)
 	}
 }

@@ -186,7 +186,7 @@ func (d *Daemon) run(ctx, inner context.Context, server *ctl.Server) error {
 			d.stopAll(errStopping)
 			return nil
 		case program := <-d.restarts:
-			d.replace(program)
+			d.replace(ctx, program)
 		case r := <-d.reloads:
 			r.reply <- d.reload(inner, asked)
 		case e := <-d.events:

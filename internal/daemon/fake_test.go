@@ -34,6 +34,7 @@ type kernel struct {
 	devices map[string]string       // name to peer
 	routes  map[netip.Prefix]string // to the name of a device
 	made    map[string]int          // how many tunnels each peer has had
+	resumed map[string]int          // how many children were begun after a hand-over
 
 	stalled atomic.Bool     // nobody looks after children
 	stuck   <-chan struct{} // open waits until it is closed; nil: it does not
@@ -42,7 +43,7 @@ type kernel struct {
 func newKernel(foreign ...string) *kernel {
 	k := &kernel{
 		foreign: map[string]bool{}, devices: map[string]string{},
-		routes: map[netip.Prefix]string{}, made: map[string]int{},
+		routes: map[netip.Prefix]string{}, made: map[string]int{}, resumed: map[string]int{},
 	}
 	for _, name := range foreign {
 		k.foreign[name] = true
@@ -151,7 +152,13 @@ func (t *fakeTunnel) LocalPort() uint16                                  { retur
 func (t *fakeTunnel) SetCarrier(bool) error                              { return nil }
 func (t *fakeTunnel) Carrier() bool                                      { return false }
 func (t *fakeTunnel) Number() uint32                                     { return 0 }
-func (t *fakeTunnel) Resume(*supervisor.State)                           {}
+
+func (t *fakeTunnel) Resume(*supervisor.State) {
+	t.k.mu.Lock()
+	defer t.k.mu.Unlock()
+	t.k.resumed[t.k.devices[t.name]]++
+}
+
 func (t *fakeTunnel) HandOver(context.Context) (supervisor.State, error) {
 	return supervisor.State{}, errNone
 }

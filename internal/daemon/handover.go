@@ -79,7 +79,10 @@ func (d *Daemon) leaves() bool {
 // leave hands everything over to the descriptor store. What can't be is lost: the next tund
 // takes over devices and sockets alone.
 func (d *Daemon) leave() {
-	record := d.export()
+	record, err := d.export()
+	if err != nil {
+		d.log.Error("state not handed over whole", "err", err)
+	}
 	defer record.Wipe()
 	memory, err := record.Seal()
 	if err == nil {
@@ -97,48 +100,74 @@ func (d *Daemon) leave() {
 	d.log.Info("state handed over", "record", record.ID.String(), "count", len(record.Peers))
 }
 
-// export ends all children at the same time and collects what they leave.
-func (d *Daemon) export() *handover.Record {
+// export ends all children at the same time and collects what they leave. The error says that
+// a peer was busy; it goes on.
+func (d *Daemon) export() (*handover.Record, error) {
 	r := &handover.Record{ID: handover.NewID(), Version: d.o.Version, Resting: d.node.indexes.Resting()}
 	r.Boot, _ = handover.Boot() // without it the record is refused, and that is said
 	ctx, cancel := context.WithTimeout(context.Background(), exportLimit)
 	defer cancel()
-	var mu sync.Mutex
+	members := d.all()
+	parts, failed := make([]*handover.Peer, len(members)), make([]error, len(members))
 	var wg sync.WaitGroup
-	for _, m := range d.all() {
+	for i, m := range members {
 		wg.Go(func() {
-			if left, ok := m.HandOver(ctx); ok {
-				mu.Lock()
-				r.Peers = append(r.Peers, left)
-				mu.Unlock()
+			left, ok, err := m.HandOver(ctx)
+			if ok {
+				parts[i] = &left
+			}
+			if err != nil {
+				failed[i] = fmt.Errorf("peer %s: hand over: %w", m.Name(), err)
 			}
 		})
 	}
 	wg.Wait()
-	for _, p := range r.Peers {
+	for _, p := range parts {
+		if p == nil {
+			continue
+		}
+		r.Peers = append(r.Peers, *p)
 		if p.Lost != "" {
 			d.log.Warn("peer handed over without keys", "peer", p.Name, "reason", p.Lost)
 		}
 	}
-	return r
+	return r, errors.Join(failed...)
 }
 
 // replace puts the program anew in the place of this process. It returns only if that has
 // failed; then all goes on as it was.
-func (d *Daemon) replace(program string) {
+func (d *Daemon) replace(ctx context.Context, program string) {
 	d.log.Info("restarting", "path", program)
-	record := d.export()
-	memory, err := record.Seal()
+	record, err := d.export()
 	if err == nil {
-		record.Wipe() // there is one record, that in memory
-		err = d.execute(program, memory)
-		record, err = retake(memory, err)
+		err = ctx.Err() // a signal that came meanwhile would be lost with this process
+	}
+	if err == nil {
+		record, err = d.execute(program, record)
 	}
 	d.log.Error("program not replaced", "path", program, "err", err)
 	d.mu.Lock()
 	d.restartErr = err.Error()
 	d.mu.Unlock()
 	d.takeBack(record)
+}
+
+// execute returns only with an error, and then the record again: there is one of it at any
+// time, here or in the memory that the program finds.
+func (d *Daemon) execute(program string, record *handover.Record) (*handover.Record, error) {
+	memory, err := record.Seal()
+	if err != nil {
+		return record, err
+	}
+	record.Wipe()
+	all := append(d.shelf.Descriptors(), sdnotify.Descriptor{Name: handover.RecordName, File: memory})
+	variable, undo, err := sdnotify.Bequeath(append(all, d.sockets.descriptors()...))
+	if err == nil {
+		d.log.Info("state handed over", "record", record.ID.String(), "count", len(record.Peers))
+		err = d.o.Execute(program, os.Args, append(os.Environ(), variable))
+		undo()
+	}
+	return retake(memory, fmt.Errorf("execute %s: %w", program, err))
 }
 
 // retake takes the record back out of its memory.
@@ -155,27 +184,15 @@ func retake(memory *os.File, cause error) (*handover.Record, error) {
 func (d *Daemon) takeBack(record *handover.Record) {
 	ctx, cancel := context.WithTimeout(context.Background(), exportLimit)
 	defer cancel()
+	var wg sync.WaitGroup
 	for _, m := range d.all() {
 		left := handover.Peer{Name: m.Name(), Lost: "the record is lost"}
 		if found := record.Of(m.Name()); found != nil {
 			left = *found
 		}
-		m.TakeBack(ctx, left)
+		wg.Go(func() { m.TakeBack(ctx, left) })
 	}
-}
-
-// execute returns only with an error.
-func (d *Daemon) execute(program string, record *os.File) error {
-	all := append(d.shelf.Descriptors(), sdnotify.Descriptor{Name: handover.RecordName, File: record})
-	variable, undo, err := sdnotify.Bequeath(append(all, d.sockets.descriptors()...))
-	if err != nil {
-		return err
-	}
-	defer undo()
-	if err := d.o.Execute(program, os.Args, append(os.Environ(), variable)); err != nil {
-		return fmt.Errorf("execute %s: %w", program, err)
-	}
-	return errors.New("execute: internal error: it has returned")
+	wg.Wait()
 }
 
 // executeProgram is execve(2).

@@ -62,6 +62,7 @@ func (p *Peer) onStarted(ctx context.Context, e supervisor.Event, body superviso
 	p.child.number, p.child.pid = e.Child, e.PID
 	p.child.stats = pipe.Stats{LastReceived: -1}
 	p.conclude(body)
+	p.agendaRetire()
 	if p.child.late {
 		p.child.late = false
 		p.configureChild()
@@ -209,8 +210,12 @@ func (p *Peer) onRekeyDue(m pipe.RekeyDue) {
 	p.wantRekey()
 }
 
-// retire wipes what is older than a slot confirmed long enough ago.
+// retire wipes what is older than a slot confirmed long enough ago. A child that has not
+// begun could not hear of it.
 func (p *Peer) retire() {
+	if p.child.number == 0 {
+		return
+	}
 	if id, ok := p.ring.retirable(p.o.Now() - retireGrace); ok {
 		p.ring.retire(id)
 		_ = p.send(pipe.Retire{KeyID: id.Key, Generation: id.Generation})

@@ -70,8 +70,11 @@ type wirePair struct {
 	mu     sync.Mutex
 	cut    bool
 	ends   [2]*fakeTunnel
-	refuse error                // Connect fails with it
-	delay  func() time.Duration // of each event on its way to the peer; nil: none
+	refuse error // Connect fails with it
+	spoilt error // nothing that was left can be taken over
+
+	obstinate error                // why no child resumes
+	delay     func() time.Duration // of each event on its way to the peer; nil: none
 }
 
 // fakeTunnel is a tunnel whose child obeys at once. Its data channel is modelled by
@@ -97,8 +100,9 @@ type fakeTunnel struct {
 	mute       bool // does not acknowledge
 	old        map[wire.Index]bool
 	newest     keys.KeyID
-	configured pipe.Configure // what the next child is told at its start
-	inForce    pipe.Configure // what the present one was told
+	resume     *supervisor.State // what the next child goes on from
+	configured pipe.Configure    // what the next child is told at its start
+	inForce    pipe.Configure    // what the present one was told
 }
 
 type fakeSlot struct {
@@ -114,9 +118,16 @@ func (w *wirePair) end(side int) *fakeTunnel {
 
 func (w *wirePair) opener(side int) peer.Opener {
 	return func(o peer.Opening) (peer.Tunnel, error) {
+		if o.Inherited != nil && w.spoilt != nil {
+			return nil, w.spoilt
+		}
 		t := &fakeTunnel{pair: w, side: side, events: o.Events, queue: make(chan supervisor.Event, 1024), done: make(chan struct{}), old: make(map[wire.Index]bool)}
 		t.applied = append(t.applied, o.Settings)
 		w.mu.Lock()
+		if before := w.ends[side]; before != nil { // of the tund before
+			close(before.done)
+		}
+		t.inherit(o)
 		w.ends[side] = t
 		w.mu.Unlock()
 		go t.deliver()
@@ -151,7 +162,7 @@ func (t *fakeTunnel) begin() {
 	t.count++
 	t.number, t.newest = t.count, 0
 	t.slots, t.sending = make(map[pipe.Activate]*fakeSlot), pipe.Activate{}
-	t.queue <- supervisor.Event{Child: t.number, PID: int(t.number), Body: supervisor.Started{}}
+	t.queue <- supervisor.Event{Child: t.number, PID: int(t.number), Body: t.goOn()}
 }
 
 // crash ends the child and begins another.
@@ -345,14 +356,6 @@ func (t *fakeTunnel) SetCarrier(up bool) error {
 	return nil
 }
 
-func (t *fakeTunnel) Carrier() bool  { return t.carrier }
-func (t *fakeTunnel) Number() uint32 { return uint32(t.side) + 1 }
-
-func (t *fakeTunnel) HandOver(context.Context) (supervisor.State, error) {
-	return supervisor.State{}, errors.New("not yet")
-}
-func (t *fakeTunnel) Resume(*supervisor.State) {}
-
 func (t *fakeTunnel) Close() {
 	t.pair.mu.Lock()
 	defer t.pair.mu.Unlock()
@@ -368,6 +371,7 @@ type two struct {
 	nodes [2]*fakeNode
 	peers [2]*peer.Peer
 	wires wirePair
+	clock [2]time.Time // where a side's clock begins
 	stop  [2]context.CancelCauseFunc
 	ended [2]chan struct{}
 	off   bool // the other side can't be dialled
@@ -449,6 +453,7 @@ func newTwo(t *testing.T, adjust func(side int, c *config.Peer)) *two {
 
 func (w *two) newPeer(side int, c config.Peer) *peer.Peer {
 	start := time.Now()
+	w.clock[side] = start
 	return peer.New(peer.Options{
 		Log: slog.New(slog.DiscardHandler), Config: c, Node: w.nodes[side],
 		Open: w.wires.opener(side),
@@ -532,6 +537,11 @@ func (w *two) finish() {
 			w.stop[side](errors.New("the test is over"))
 			<-w.ended[side]
 			w.stop[side] = nil
+		}
+	}
+	for _, e := range w.wires.ends {
+		if e != nil { // of a tund that has no successor
+			close(e.done)
 		}
 	}
 	time.Sleep(time.Second) // for what is still on its way

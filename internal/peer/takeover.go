@@ -46,7 +46,6 @@ func (p *Peer) takeOver(in *handover.Inherited) bool {
 	}
 	p.opened(t, o.Settings)
 	p.agenda.set(taskCarrier, p.o.Now()+carrierGrace)
-	p.agendaRetire()
 	return true
 }
 
@@ -186,10 +185,10 @@ func (p *Peer) takeoverFailed(why string) {
 // HandOver ends sessions and child without a word to the other side, and returns what
 // the next tund needs to go on; ok is false if there is no tunnel. Device and socket stay
 // open, and packets wait in them. The peer does nothing from then on until
-// TakeBack, or its end.
-func (p *Peer) HandOver(ctx context.Context) (left handover.Peer, ok bool) {
-	err := p.do(ctx, func(context.Context) { left, ok = p.handOver(ctx) })
-	return left, ok && err == nil
+// TakeBack, or its end. An error says that it was busy until ctx was done, and goes on.
+func (p *Peer) HandOver(ctx context.Context) (left handover.Peer, ok bool, err error) {
+	err = p.do(ctx, func(context.Context) { left, ok = p.handOver(ctx) })
+	return left, ok, err
 }
 
 func (p *Peer) handOver(ctx context.Context) (left handover.Peer, ok bool) {
@@ -280,5 +279,4 @@ func (p *Peer) takeBack(left *handover.Peer) {
 	}
 	p.tunnel.Resume(state)
 	p.agenda.set(taskCarrier, p.o.Now()+carrierGrace)
-	p.agendaRetire()
 }
