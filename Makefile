@@ -3,20 +3,21 @@
 # scripts/install-needs lists.
 
 version  := $(or $(VERSION),$(shell git describe --tags --always --dirty 2>/dev/null),dev)
+BUILD    := -trimpath -tags netgo,osusergo
 LDFLAGS  := -ldflags "$(LINK) -X main.version=$(version)"
 PACKAGES := ./internal/... ./cmd/... ./docs/... ./packaging/...
 FUZZTIME := 3s
 BENCHFLAGS :=
 export VERSION ARCH DESTDIR PREFIX
 
-.PHONY: build completion install deb apt-repo demo bench test lint race e2e e2e-race fuzz rootfs test-system install-needs clean
+.PHONY: build completion install deb test-deb apt-repo demo bench test lint race e2e e2e-race fuzz rootfs test-system install-needs clean
 
 build: ## the programs, in bin/
-	go build -trimpath -tags netgo,osusergo $(LDFLAGS) -o bin/ ./cmd/tund ./cmd/tunctl
+	go build $(BUILD) $(LDFLAGS) -o bin/ ./cmd/tund ./cmd/tunctl
 
 completion: ## scripts that let shells complete commands and names of peers, in bin/completion
 	mkdir -p bin/completion
-	for shell in bash zsh fish; do go run ./cmd/tunctl completion $$shell >bin/completion/tunctl.$$shell || exit 1; done
+	for shell in bash zsh fish; do go run $(BUILD) ./cmd/tunctl completion $$shell >bin/completion/tunctl.$$shell || exit 1; done
 
 install: build completion ## the same files as the package's, below DESTDIR and PREFIX
 	packaging/install
@@ -24,6 +25,10 @@ install: build completion ## the same files as the package's, below DESTDIR and 
 deb: ## the Debian package, in dist/; ARCH=arm64 and VERSION=1.2.0 for others
 	scripts/install-needs deb
 	packaging/build-deb dist
+
+test-deb: ## the package as lintian and others judge it, and whether its bytes can be had again
+	scripts/install-needs tools system deb
+	packaging/check-deb
 
 apt-repo: deb ## a signed repository with the packages of dist/, in dist/apt
 	packaging/make-apt-repo dist/apt dist/*.deb

@@ -151,7 +151,7 @@ func TestSessionWithoutItsBeginningIsTLS(t *testing.T) {
 func opening(t *testing.T) (random, mac, hello []byte) {
 	t.Helper()
 	ours, theirs := net.Pipe()
-	defer ours.Close()
+	defer func() { _ = ours.Close() }()
 	go func() {
 		config := &tls.Config{MinVersion: tls.VersionTLS13, CurvePreferences: []tls.CurveID{tls.X25519MLKEM768}, InsecureSkipVerify: true}
 		_ = tls.Client(theirs, config).Handshake() // ends with ours
