@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -152,7 +151,7 @@ func TestASecondChildNeverGetsTheState(t *testing.T) {
 			told := sampleState()
 			r := supervise(t, name, resume(&told))
 			if name == "good" {
-				kill(t, r.started().PID, syscall.SIGKILL)
+				kill(t, r.started().PID)
 			}
 			r.exited()
 			wantWiped(t, told)

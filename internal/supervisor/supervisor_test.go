@@ -201,7 +201,7 @@ func TestMessageForAnEarlierChildIsRefused(t *testing.T) {
 		t.Errorf("Send to no child: %v", err)
 	}
 	e := r.started()
-	kill(t, e.PID, syscall.SIGKILL)
+	kill(t, e.PID)
 	r.exited()
 	r.started()
 	if err := r.s.Send(1, pipe.SendProbe{}); !errors.Is(err, supervisor.ErrGone) {
@@ -212,9 +212,9 @@ func TestMessageForAnEarlierChildIsRefused(t *testing.T) {
 	}
 }
 
-func kill(t *testing.T, pid int, signal syscall.Signal) {
+func kill(t *testing.T, pid int) {
 	t.Helper()
-	if err := syscall.Kill(pid, signal); err != nil {
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -230,7 +230,7 @@ func TestKilledChildIsReplacedAtOnce(t *testing.T) {
 		})
 		pid := r.started().PID
 		began := time.Now()
-		kill(t, pid, syscall.SIGKILL)
+		kill(t, pid)
 		x := r.exited()
 		if !strings.Contains(x.Err.Error(), "signal: killed, and not by tund") || x.RestartIn != 0 {
 			t.Errorf("exited with %v, restart in %s", x.Err, x.RestartIn)
@@ -416,7 +416,7 @@ func TestNothingIsLeftOfDeadChildren(t *testing.T) {
 	before := len(descriptors(t, "self"))
 	pids := []int{e.PID}
 	for range 4 {
-		kill(t, e.PID, syscall.SIGKILL)
+		kill(t, e.PID)
 		r.exited()
 		e = r.started()
 		pids = append(pids, e.PID)
