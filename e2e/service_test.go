@@ -135,6 +135,13 @@ func TestSocketActivation(t *testing.T) {
 	if log := p.Beta.Log(); !strings.Contains(log, `msg=listening addr=[::]:7900 from="inherited socket"`) {
 		t.Errorf("the port was not taken over:\n%s", log)
 	}
+	if r := p.Beta.Ctl("restart"); r.Code != 0 { // another program in the same process
+		t.Errorf("restart: exit %d: %s", r.Code, r.Stderr)
+	}
+	wantPing(t, p.Alpha, lab.BetaInner4)
+	if n := strings.Count(p.Beta.Log(), `from="inherited socket"`); n != 2 {
+		t.Errorf("the port was taken over %d times, want twice:\n%s", n, p.Beta.Log())
+	}
 	if code, _ := p.Beta.Stop(); code != 0 {
 		t.Errorf("exit %d", code)
 	}
