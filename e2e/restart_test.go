@@ -233,23 +233,29 @@ func TestKilledTundComesBackWithItsDeviceAndANewEpoch(t *testing.T) {
 // number comes twice with different bytes, and the tunnel is back.
 func TestKillsAtAnyMomentOfARestartRepeatNoNonce(t *testing.T) {
 	t.Parallel()
-	const rounds = 16
+	const rounds = 18
 	p, m := managedPair(t)
 	capture := p.Alpha.Capture(p.Link.Interface(p.Alpha))
 	ping := p.Alpha.StartPing(lab.BetaInner4)
 	outcomes := map[string]int{}
 	for round := range rounds {
-		if round%2 == 0 { // while it hands over
+		var asked sync.WaitGroup
+		switch round % 3 {
+		case 0: // while it hands over
 			p.Alpha.Signal(syscall.SIGTERM)
 			time.Sleep(rand.N(150 * time.Millisecond))
-		} else { // while it takes over
+		case 1: // while it takes over
 			p.Alpha.Stop()
 			p.Alpha.Launch()
-			time.Sleep(rand.N(120 * time.Millisecond))
+			time.Sleep(rand.N(150 * time.Millisecond))
+		default: // while it makes room for its program anew
+			asked.Go(func() { p.Alpha.Ctl("restart", "--timeout", "1s") }) // it may fail
+			time.Sleep(rand.N(200 * time.Millisecond))
 		}
 		left := strings.Join(m.Kept(), " ")
 		p.Alpha.KillIfRunning()
 		p.Alpha.Start()
+		asked.Wait()
 		p.WaitUp()
 		took := p.Alpha.MustPeer("beta").Takeover
 		if took == nil {

@@ -37,7 +37,8 @@ func (d *Daemon) takeOver(cfg *config.Config) map[string]*handover.Inherited {
 func (d *Daemon) takeRecord() *handover.Record {
 	boot, err := handover.Boot()
 	if err != nil {
-		d.log.Error("state not taken over", "err", err)
+		d.log.Error("boot not known", "err", err)
+		boot = handover.NewID() // that of no record
 	}
 	record, err := handover.Take(d.records, boot)
 	d.discardRecords()

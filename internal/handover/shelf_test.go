@@ -120,6 +120,25 @@ func TestShelfGoesOnWhereNothingCanBeStored(t *testing.T) {
 	s.Drop(n)
 }
 
+// Two thousand descriptors must fit where their names are passed: an environment, one
+// variable of which has 128 KiB at most.
+func TestNamesOfAThousandTunnelsFitAnEnvironment(t *testing.T) {
+	store := &fakeStore{refuse: errors.New("nothing is stored here")}
+	s, _, _ := newShelf(t, store, sdnotify.Descriptor{Name: "d4000000", File: something(t, "d")})
+	file := something(t, "f")
+	for range 1000 {
+		s.KeepSocket(s.KeepDevice(file), file)
+	}
+	all := s.Descriptors()
+	longest, sum := 0, 0
+	for _, d := range all {
+		longest, sum = max(longest, len(d.Name)), sum+len(d.Name)+len("=65535,")
+	}
+	if len(all) != 2000 || longest > 12 || sum > 128<<10 {
+		t.Errorf("%d descriptors, names of up to %d bytes, %d bytes in all", len(all), longest, sum)
+	}
+}
+
 func TestDescriptorThatComesTwiceIsNotUsedTwice(t *testing.T) {
 	first, second := something(t, "a"), something(t, "b")
 	s, _, _ := newShelf(t, &fakeStore{}, sdnotify.Descriptor{Name: "u7", File: first}, sdnotify.Descriptor{Name: "u7", File: second})

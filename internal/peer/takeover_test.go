@@ -215,12 +215,12 @@ func TestBothSidesMayRestartAtOnce(t *testing.T) {
 // A restart in the midst of an exchange, whoever began it: both sides go on.
 func TestRestartInTheMidstOfAnExchangeKeepsWhatWorks(t *testing.T) {
 	for round := range 24 {
-		inTwo(t, nil, func(t *testing.T, w *two) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newTwo(t, nil)
 			w.latency = func() time.Duration { return 7 * time.Millisecond }
+			w.start(0, 1)
+			defer w.finish()
 			w.await(5*time.Second, ctl.StateUp, 0, 1)
-			w.cutSessions() // so that the latency is in force
-			time.Sleep(20 * time.Second)
-			w.await(time.Minute, ctl.StateUp, 0, 1)
 			go w.peers[round%2].RotateKey(context.Background())
 			time.Sleep(time.Duration(round/2) * 3 * time.Millisecond)
 			left := w.leave(0)
