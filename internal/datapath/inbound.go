@@ -32,6 +32,10 @@ import (
 // longRun is how many datagrams of one receipt are surely worth a write of their own.
 const longRun = 16
 
+// bulkSize is what a datagram of a bulk flow has at least, in bytes. Small packets come in
+// long runs as well, after they had to wait for a restart, and may be of any kind.
+const bulkSize = 600
+
 // inbound is the loop from the socket to the device. Its fields belong to its own
 // goroutine, but for counters and turn.
 type inbound struct {
@@ -118,7 +122,7 @@ func (i *inbound) receive(run []byte, size int, now time.Duration) error {
 	t := i.table.Load()
 	i.use(t.offloads)
 	long := len(run) >= longRun*size
-	i.lose = long && i.standing.drop(i.socket.Backlog(), i.now())
+	i.lose = long && size >= bulkSize && i.standing.drop(i.socket.Backlog(), i.now())
 	for at := 0; at == 0 || at < len(run); at += max(size, 1) {
 		if err := i.sort(t, run, at, min(at+size, len(run)), now); err != nil {
 			return err

@@ -10,7 +10,7 @@ import (
 // as the buffer holds, and everything else waits behind it. So a queue that stands is
 // answered by early loss: single datagrams of bulk flows, at intervals by CoDel's
 // control law (RFC 8289), but by bytes. A queue that empties at times is no matter, and
-// whatever does not come in long runs, such as small packets, is never dropped.
+// whatever does not come in long runs, or is small, is never dropped.
 const (
 	standingBytes = 192 << 10             // that may always wait in the socket
 	standingTime  = 5 * time.Millisecond  // for which more may wait
