@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -49,14 +50,21 @@ type PingResult struct {
 	LongestGap time.Duration
 	// LongestTime is the longest round trip.
 	LongestTime time.Duration
+	// Missing are the stretches of requests without an answer, with the time at which
+	// each ended.
+	Missing []string
 	// Notes is what ping said besides: errors from the kernel or from hosts on the way.
 	Notes string
 }
 
 // String returns the result in one line.
 func (r PingResult) String() string {
-	return fmt.Sprintf("%d sent, %d lost, longest gap %v, longest round trip %v",
+	text := fmt.Sprintf("%d sent, %d lost, longest gap %v, longest round trip %v",
 		r.Sent, r.Lost, r.LongestGap.Round(time.Millisecond), r.LongestTime.Round(100*time.Microsecond))
+	if len(r.Missing) > 0 {
+		text += ", missing " + strings.Join(r.Missing, ", ")
+	}
+	return text
 }
 
 // StartPing begins to ping an address 100 times a second and returns when the first
@@ -181,10 +189,27 @@ func (p *Ping) result(interval time.Duration) PingResult {
 		}
 	}
 	r.Received = len(seen)
+	r.Missing = p.missing(seen)
 	underway := 0
 	if interval > 0 {
 		underway = min(r.Sent-last, 1+int(r.LongestTime/interval))
 	}
 	r.Lost = r.Sent - underway - r.Received
 	return r
+}
+
+// missing returns the stretches of requests that were not answered, but for the last.
+func (p *Ping) missing(seen map[int]bool) (stretches []string) {
+	next := 1 // what ping calls its first request
+	for _, reply := range p.replies {
+		first := next
+		for next < reply.seq && !seen[next] {
+			next++
+		}
+		if next > first {
+			stretches = append(stretches, fmt.Sprintf("%d-%d before %s", first, next-1, reply.at.Format("15:04:05.000")))
+		}
+		next = max(next, reply.seq+1)
+	}
+	return stretches
 }

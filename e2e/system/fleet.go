@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -54,32 +53,23 @@ func NewFleet(t *testing.T) *Fleet {
 // sweeps where it belongs.
 func makeDir() (string, error) { return os.MkdirTemp("", ownPrefix()) }
 
-// Boot starts one machine for each name, all from the root file system of a suite, such
-// as "bookworm", and returns when all have booted.
-func (f *Fleet) Boot(suite string, names ...string) []*Machine {
+// Boot starts machines, each from the root file system of its suite, such as "bookworm",
+// and returns them by their names when all have booted.
+func (f *Fleet) Boot(suites map[string]string) map[string]*Machine {
 	f.t.Helper()
-	root, err := rootFS(suite)
-	if err != nil {
-		f.t.Fatalf("fleet: %v", err)
-	}
-	var booted []*Machine
-	for _, name := range names {
+	booted := map[string]*Machine{}
+	failures := make(chan error, len(suites))
+	for name, suite := range suites {
 		m := f.machine(name)
-		if err := m.start(root); err != nil {
-			f.t.Fatalf("machine %s: %v", name, err)
-		}
-		booted = append(booted, m)
+		booted[name] = m
+		go func() { failures <- wrap("machine "+name, m.boot(suite)) }() // all are awaited below
 	}
-	var wg sync.WaitGroup
-	failures := make([]error, len(booted))
-	for i, m := range booted {
-		wg.Go(func() { failures[i] = m.awaitBoot() })
+	var all []error
+	for range suites {
+		all = append(all, <-failures)
 	}
-	wg.Wait()
-	for i, err := range failures {
-		if err != nil {
-			f.t.Fatalf("machine %s: %v; its console:\n%s", booted[i].Name, err, booted[i].console())
-		}
+	if err := errors.Join(all...); err != nil {
+		f.t.Fatalf("fleet: %v", err)
 	}
 	return booted
 }
@@ -109,11 +99,13 @@ func (f *Fleet) close() {
 	}
 }
 
-// Pair boots two machines called alpha and beta with a link between them.
-func (f *Fleet) Pair(suite string) (alpha, beta *Machine, link *lab.Link) {
+// Pair boots two machines called alpha and beta, each of its suite, with a link between
+// them.
+func (f *Fleet) Pair(suiteA, suiteB string) (alpha, beta *Machine, link *lab.Link) {
 	f.t.Helper()
-	both := f.Boot(suite, "alpha", "beta")
-	return both[0], both[1], f.Link(both[0].Node, both[1].Node, 1500)
+	booted := f.Boot(map[string]string{"alpha": suiteA, "beta": suiteB})
+	alpha, beta = booted["alpha"], booted["beta"]
+	return alpha, beta, f.Link(alpha.Node, beta.Node, 1500)
 }
 
 // wrap adds to an error what was being done.

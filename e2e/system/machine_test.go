@@ -18,7 +18,7 @@ func TestMachinesBootAndLeaveNothing(t *testing.T) {
 	t.Run("fleet", func(t *testing.T) {
 		f := NewFleet(t)
 		name = f.name
-		alpha, beta, link := f.Pair("bookworm")
+		alpha, beta, link := f.Pair("bookworm", "trixie")
 		if r := alpha.Ping(link.Addr(beta.Node, 4).String(), 3); r.Lost != 0 {
 			t.Errorf("ping over the link: %v", r)
 		}

@@ -38,5 +38,9 @@ func runTests(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, guard.Close()) }()
+	if scratch, err = os.MkdirTemp("", "tund-packages-"); err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
 	return m.Run(), nil
 }

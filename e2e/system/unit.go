@@ -45,7 +45,8 @@ type Entry map[string]any
 // Journal returns the entries of the service that match, such as "EVENT=restart".
 func (m *Machine) Journal(matches ...string) []Entry {
 	m.fleet.t.Helper()
-	output := m.Run(append([]string{"journalctl", "--sync", "--quiet", "-o", "json", "-u", unit}, matches...)...)
+	m.Run("journalctl", "--sync")
+	output := m.Run(append([]string{"journalctl", "--quiet", "-o", "json", "-u", unit}, matches...)...)
 	var entries []Entry
 	for line := range strings.Lines(output) {
 		var entry Entry
