@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -198,6 +200,56 @@ func TestRestartIntoABrokenConfigurationIsRefused(t *testing.T) {
 	wantNoLoss(t, "ping over a refused restart", ping.Stop())
 }
 
+// The program runs when it is tried and cannot be executed a moment later: the old tund
+// takes its own state back, and nothing is lost.
+func TestRestartThatFailsAtTheLastStepIsTakenBack(t *testing.T) {
+	t.Parallel()
+	need(t)
+	dir := t.TempDir()
+	own := lab.Binaries{Tund: filepath.Join(dir, "tund"), Tunctl: programs.Tunctl}
+	install(t, programs.Tund, own.Tund)
+	p := lab.NewPair(t, own, lab.PairOptions{})
+	p.Up()
+	before, instance := identity(p.Alpha, p.AlphaDevice), p.Alpha.Status().Node.Instance
+	ping, stopTalk := p.Alpha.StartPing(lab.BetaInner4), talk(t, p)
+	for range 3 {
+		shell := filepath.Join(dir, "sh")
+		install(t, "/bin/sh", shell)
+		install(t, "", own.Tund, "#!", shell, "\nrm ", shell, "\n")
+		if r := p.Alpha.Ctl("restart"); r.Code != 1 || !strings.Contains(r.Stderr, "the old tund goes on: execute "+own.Tund+": no such file") {
+			t.Errorf("restart: exit %d: %s%s", r.Code, r.Stdout, r.Stderr)
+		}
+		p.WaitUp()
+		wantTakenOver(t, p.Alpha, 0)
+	}
+	stopTalk()
+	wantNoLoss(t, "ping over a restart that failed", ping.Stop())
+	if now := p.Alpha.Status().Node.Instance; now != instance || identity(p.Alpha, p.AlphaDevice) != before {
+		t.Errorf("another tund runs, or with another device:\n%s\nwant %s", identity(p.Alpha, p.AlphaDevice), before)
+	}
+	rotate(t, p.Alpha, "rotate-key", "beta")
+}
+
+// install puts a program in the place of another, as a package manager does: a copy of one
+// there is, or these lines.
+func install(t *testing.T, from, to string, lines ...string) {
+	t.Helper()
+	content := []byte(strings.Join(lines, ""))
+	if from != "" {
+		read, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content = read
+	}
+	if err := os.WriteFile(to+".new", content, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(to+".new", to); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestKilledTundComesBackWithItsDeviceAndANewEpoch(t *testing.T) {
 	t.Parallel()
 	const bar = time.Second
@@ -318,6 +370,18 @@ func TestRestartTakesOverWhatTheConfigurationStillHas(t *testing.T) {
 	if routes := p.Alpha.IP("route", "show", "dev", p.AlphaDevice); strings.Contains(routes, "10.78.0.0/16") {
 		t.Errorf("the route is there still:\n%s", routes)
 	}
+	index := p.Alpha.Index(p.AlphaDevice)
+	p.Alpha.Stop()
+	p.AlphaTable.Set("beta", "queue", "99")
+	p.Alpha.Configure(p.AlphaTable)
+	p.Alpha.Start()
+	p.WaitUp()
+	if took := p.Alpha.MustPeer("beta").Takeover; took == nil || took.Result != "fresh" || !strings.Contains(took.Reason, "queue") {
+		t.Errorf("taken over with another queue: %+v", took)
+	}
+	if now := p.Alpha.Index(p.AlphaDevice); now == index || now == 0 {
+		t.Errorf("the device with another queue has index %d, had %d", now, index)
+	}
 	p.Alpha.Stop()
 	p.AlphaTable.Set("beta", "interface", `"another"`)
 	p.Alpha.Configure(p.AlphaTable)
@@ -326,7 +390,7 @@ func TestRestartTakesOverWhatTheConfigurationStillHas(t *testing.T) {
 	if p.Alpha.Index(p.AlphaDevice) != 0 || p.Alpha.Index("another") == 0 {
 		t.Errorf("devices: %v", p.Alpha.Interfaces())
 	}
-	if got := m.Kept(); !slices.Equal(got, []string{"d2", "u2"}) || !strings.Contains(p.Alpha.Log(), "tunnel discarded") {
+	if got := m.Kept(); !slices.Equal(got, []string{"d3", "u3"}) || !strings.Contains(p.Alpha.Log(), "tunnel discarded") {
 		t.Errorf("in the store: %v", got)
 	}
 	p.Alpha.Stop()

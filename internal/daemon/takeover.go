@@ -21,13 +21,18 @@ func (d *Daemon) shelve(all []sdnotify.Descriptor) {
 func (d *Daemon) takeOver(cfg *config.Config) map[string]*handover.Inherited {
 	record := d.takeRecord()
 	left := make(map[string]*handover.Inherited)
+	var claimed []uint32
 	for _, p := range cfg.Peers {
 		if !p.Enabled || d.node.Held(p.Name) != "" {
 			continue
 		}
 		if t, ok := d.shelf.Claim(p.Interface, p.Mode); ok {
 			left[p.Name] = record.Inherited(t)
+			claimed = append(claimed, t.Number)
 		}
+	}
+	for _, index := range record.WipeRest(claimed) {
+		d.node.indexes.Rest(index)
 	}
 	d.shelf.DiscardRest()
 	return left

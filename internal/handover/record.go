@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"tund/internal/keys"
@@ -74,6 +75,25 @@ func (r *Record) Inherited(t Tunnel) *Inherited {
 		}
 	}
 	return in
+}
+
+// WipeRest overwrites the keys of all tunnels but those claimed, and returns the indexes
+// that were in use with them.
+func (r *Record) WipeRest(claimed []uint32) (unused []wire.Index) {
+	if r == nil {
+		return nil
+	}
+	for i := range r.Peers {
+		p := &r.Peers[i]
+		if slices.Contains(claimed, p.Tunnel) {
+			continue
+		}
+		p.Wipe()
+		for _, s := range p.Slots {
+			unused = append(unused, s.Index)
+		}
+	}
+	return unused
 }
 
 // Of returns what is left of a peer, nil if nothing is.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -309,6 +310,24 @@ func TestWipedRecordHasNoKey(t *testing.T) {
 	r.Wipe()
 	if !k.Send.Key.IsZero() || !k.Receive.Key.IsZero() {
 		t.Error("a key is left")
+	}
+}
+
+func TestKeysOfTunnelsThatNobodyClaimsAreWiped(t *testing.T) {
+	r := sample(3)
+	gone, kept := r.Peers[0].State.Keys[0], r.Peers[2].State.Keys[0]
+	if unused := r.WipeRest([]uint32{2, 3}); !slices.Equal(unused, []wire.Index{77, wire.MaxIndex}) {
+		t.Errorf("unused indexes %v", unused)
+	}
+	if !gone.Send.Key.IsZero() || kept.Send.Key.IsZero() || len(r.Peers[0].State.Keys) != 0 {
+		t.Error("the wrong keys are wiped")
+	}
+	var none *Record
+	if in := none.Inherited(Tunnel{Number: 1}); none.WipeRest(nil) != nil || none.Of("a") != nil || in.Peer != nil {
+		t.Error("no record holds something")
+	}
+	if in := r.Inherited(Tunnel{Number: 3}); in.Peer != &r.Peers[2] || r.Of("peer1") != &r.Peers[1] || r.Of("peer9") != nil {
+		t.Errorf("inherited %v", in.Peer)
 	}
 }
 
