@@ -75,10 +75,7 @@ func (c *control) onResume(m pipe.Resume) error {
 	if err := c.pipe.Send(answer); err != nil {
 		return err
 	}
-	if err := c.review(); err != nil { // ends what has become too old meanwhile
-		return err
-	}
-	c.move()
+	c.move() // the loops look at ages and limits themselves; then comes review
 	return nil
 }
 

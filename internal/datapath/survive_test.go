@@ -78,6 +78,94 @@ func TestNothingIsSaidTwice(t *testing.T) {
 	})
 }
 
+func TestLimitsAreCountedOverHandOvers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := ProtocolLimits()
+		l.RekeyPackets, l.RekeyBytes = 9, 500
+		p := newLimitedPair(t, pipe.ModeTUN, pipe.Configure{}, l)
+		p.rekey(1)
+		p.b.heard()
+		for i := range 10 {
+			deliver(t, p.a, p.b, packet("", make([]byte, 30)...))
+			if i == 4 {
+				p.b.restart(pipe.Configure{}, 0)
+			}
+		}
+		p.b.expect(pipe.RekeyDue{KeyID: 1, Reason: pipe.RekeyPackets}, pipe.RekeyDue{KeyID: 1, Reason: pipe.RekeyBytes})
+	})
+}
+
+func TestCountersGoOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, pipe.ModeTUN, pipe.Configure{})
+		p.b.socket.link(func(d []byte) { time.AfterFunc(time.Millisecond, func() { p.a.socket.put(d) }) })
+		p.rekey(1)
+		time.Sleep(time.Second)
+		deliver(t, p.a, p.b, packet("", 1), packet("", 2))
+		p.a.socket.put([]byte("stranger"))
+		p.a.device.put([]byte{1})
+		p.b.device.put(packet("", 3))
+		time.Sleep(time.Second)
+		before := p.a.stats()
+		p.a.restart(pipe.Configure{}, time.Second)
+		after := p.a.stats()
+		if before.Received == 0 || before.RTT == 0 || before.Drops.Malformed != 2 || after.LastReceived != before.LastReceived+time.Second {
+			t.Errorf("before %+v, after %+v", before, after)
+		}
+		after.LastReceived = before.LastReceived
+		if after != before {
+			t.Errorf("before %+v, after %+v", before, after)
+		}
+	})
+}
+
+func TestALateDatagramIsStillMissedAndThenTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, pipe.ModeTUN, pipe.Configure{})
+		p.rekey(1)
+		var late [][]byte
+		p.a.socket.link(func(d []byte) { late = append(late, d) })
+		p.a.device.put(packet("", 1))
+		p.a.device.put(packet("", 2))
+		synctest.Wait()
+		p.a.socket.link(p.b.socket.put)
+		deliver(t, p.a, p.b, packet("", 3))
+		p.b.restart(pipe.Configure{}, 0)
+		if s := p.b.stats(); s.Missing != 2 {
+			t.Errorf("%d missing", s.Missing)
+		}
+		p.b.socket.put(late[1])
+		p.b.socket.put(late[1])
+		if s := p.b.stats(); s.Missing != 1 || s.Drops.Replay != 1 {
+			t.Errorf("%+v", s)
+		}
+		deliver(t, p.a, p.b, packet("", 4))
+		if s := p.b.stats(); s.Missing != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestAKeepaliveIsNotSentBeforeItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := pipe.Configure{Keepalive: 10 * time.Second}
+		p := newPair(t, pipe.ModeTUN, c)
+		p.rekey(1)
+		synctest.Wait()
+		sent := 0
+		p.a.socket.link(func([]byte) { sent++ })
+		p.a.restart(c, 3*time.Second)
+		time.Sleep(7*time.Second - 1)
+		if synctest.Wait(); sent != 0 {
+			t.Errorf("%d sent before", sent)
+		}
+		time.Sleep(1)
+		if synctest.Wait(); sent == 0 {
+			t.Error("none sent")
+		}
+	})
+}
+
 func TestRetiredKeysDoNotComeBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, pipe.ModeTUN, pipe.Configure{})
@@ -121,6 +209,20 @@ func TestARetiredKeyThatIsSentWithIsSentWithOn(t *testing.T) {
 		p.a.tell(pipe.Activate{KeyID: 2})
 		if s := p.a.stats(); s.SendKey != 2 || len(p.a.path.control.keyring.slots) != 1 {
 			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestASlotThatServesNothingIsNotTakenOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, pipe.ModeTUN, pipe.Configure{})
+		p.rekey(1)
+		p.rekey(2)
+		states, end := p.a.handOver()
+		states[0].Slots[0].Retired = true
+		p.a.resume(pipe.Configure{}, states, end)
+		if n := len(p.a.path.control.keyring.slots); n != 1 || p.a.engine.wiped() != 2 {
+			t.Errorf("%d slots, %d ciphers wiped", n, p.a.engine.wiped())
 		}
 	})
 }
