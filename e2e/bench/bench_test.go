@@ -223,3 +223,30 @@ func TestReportIsAsItShouldBe(t *testing.T) {
 		t.Log(got)
 	}
 }
+
+func TestProfileIsSharedOutByProcessAndSymbol(t *testing.T) {
+	got, err := parseProfile(string(read(t, "profile.txt")), []int{4567, 4568})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]float64{
+		"share-cipher": 20, "share-copy": 15, "share-switch": 10, "share-program": 5, "share-kernel": 10,
+		shareLoad: 25, shareIdle: 5, shareOther: 10,
+	}
+	for key, share := range want {
+		if math.Abs(got[key]-share) > 1e-9 {
+			t.Errorf("%s: %v %%, want %v", key, got[key], share)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%d shares, want %d", len(got), len(want))
+	}
+}
+
+func TestProfileWithoutSamplesIsAnError(t *testing.T) {
+	for _, text := range []string{"", "# nothing\n", "many; 1:x ;[k] y\n"} {
+		if _, err := parseProfile(text, nil); err == nil {
+			t.Errorf("no error for %q", text)
+		}
+	}
+}

@@ -39,6 +39,7 @@ func measurements() []measurement {
 		{"reverse", tcp("reverse", "-R")},
 		{"both", bothWays},
 		{"load", pingUnderLoad},
+		{"profile", profile},
 		{"udp64", udp("udp64", 64, 1e-3)},
 		{"udp1200", udp("udp1200", 1200, 1200*8/1e9)},
 		{"burst", burst},
@@ -111,10 +112,25 @@ func (t *take) memory(state string) error {
 }
 
 // tcpOne measures one stream, what it costs, and what the wire carries.
-func tcpOne(t *take) error { return t.costs("tcp1", "cpu", "frame") }
+func tcpOne(t *take) error {
+	before, err := switches()
+	if err != nil {
+		return err
+	}
+	received, err := t.costs("tcp1", "cpu", "frame")
+	if err != nil {
+		return err
+	}
+	after, err := switches()
+	if err != nil {
+		return err
+	}
+	t.found("switches", float64(after-before)/1e3/received)
+	return nil
+}
 
 func tcpSegmented(t *take) error {
-	if err := t.costs("segmented", "segmented-cpu", "segmented-frame"); err != nil {
+	if _, err := t.costs("segmented", "segmented-cpu", "segmented-frame"); err != nil {
 		return err
 	}
 	if size := t.results.last(t.system.name, "segmented-frame"); size > segmentedMost {
@@ -123,35 +139,36 @@ func tcpSegmented(t *take) error {
 	return nil
 }
 
-// costs runs one stream and notes its rate, the CPU time to a GB, and bytes to a packet.
-func (t *take) costs(rate, cpu, frame string) error {
+// costs runs one stream and notes its rate, the CPU time to a GB, and bytes to a packet. It
+// returns the GB received.
+func (t *take) costs(rate, cpu, frame string) (float64, error) {
 	packets, bytes, err := t.pair.Alpha.Sent(t.pair.Link)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	before, err := busyTime()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	f, err := t.stream("cubic")
 	if err != nil {
-		return err
+		return 0, err
 	}
 	after, err := busyTime()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	morePackets, moreBytes, err := t.pair.Alpha.Sent(t.pair.Link)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	t.found(rate, f.rate/1e9)
 	if f.bytes == 0 {
-		return errors.New("nothing arrived")
+		return 0, errors.New("nothing arrived")
 	}
 	t.found(cpu, (after-before).Seconds()/(f.bytes/1e9))
 	t.found(frame, float64(moreBytes-bytes)/float64(max(1, morePackets-packets)))
-	return nil
+	return f.bytes / 1e9, nil
 }
 
 // tcp returns a measurement of the sum of what these options of iperf3 make flow.

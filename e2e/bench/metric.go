@@ -12,6 +12,7 @@ type metric struct {
 var metrics = []metric{
 	{key: "tcp1", title: "TCP, one stream", unit: "Gbit/s", digits: 2},
 	{key: "cpu", title: "CPU time of the whole machine under one TCP stream", unit: "s/GB", digits: 2, less: true},
+	{key: "switches", title: "Switches from one thread to another under one TCP stream", unit: "thousands/GB", digits: 1, less: true},
 	{key: "tcp4", title: "TCP, four streams", unit: "Gbit/s", digits: 2},
 	{key: "reverse", title: "TCP, one stream, from the side that was dialled", unit: "Gbit/s", digits: 2},
 	{key: "both", title: "TCP, one stream each way at once, sum", unit: "Gbit/s", digits: 2},

@@ -43,6 +43,9 @@ const method = `
 
 - TCP: iperf3, as the receiver counts. *Reverse* flows from the side that was dialled to the one that dialled.
 - CPU: all that every processor did (` + "`/proc/stat`" + `) while one stream flowed, generator and sink included, by GB received.
+- Where the time goes: ` + "`perf record -a -e cpu-clock -F 999`" + ` during a stream, by the function that ran. Where
+  interrupts were off, the sample falls on the function that lets them through again: what it takes to wake a
+  halted processor counts as waking.
 - UDP: the highest rate, as received, at which iperf3 counts at most 0.5 % loss in a second; found by bisection.
 - Ping: 100 requests, 10 ms apart, on the idle tunnel; beside a TCP stream, 5 ms apart. Lost ones are in no percentile.
 - Bursts: 20 of 64 packets of 64 bytes, sent as fast as one program can.
@@ -59,6 +62,7 @@ func (r *results) report() string {
 	r.head(text)
 	r.overview(text)
 	r.bars(text)
+	r.profileTable(text)
 	for _, m := range metrics {
 		r.metric(text, m)
 	}
