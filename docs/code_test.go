@@ -41,7 +41,8 @@ func TestCodeAgreesWithTheDocumentedVectors(t *testing.T) {
 
 func checkIdentities(v *vector) {
 	for _, node := range []string{"dialler", "listener"} {
-		public := keys.NewIdentity(keys.Secret(v.get("seed_" + node))).Public()
+		seed := keys.Secret(v.get("seed_" + node))
+		public := keys.NewIdentity(&seed).Public()
 		v.is("public_"+node, public[:])
 	}
 }
@@ -56,7 +57,7 @@ func checkDerive(v *vector) {
 	if psk := keys.Secret(v.get("psk")); !psk.IsZero() {
 		in.PSK = &psk
 	}
-	m, err := keys.Derive(in)
+	m, err := keys.Derive(&in)
 	if err != nil {
 		v.t.Fatalf("%s: %v", v.name, err)
 	}
@@ -86,7 +87,8 @@ func checkDatagram(v *vector, kind wire.Type) {
 		v.t.Errorf("%s: ParseHeader = %+v, %v, want %+v", v.name, parsed, err, h)
 	}
 	nonce := keys.Nonce([12]byte(v.get("iv")), keys.Generation(v.number("generation")), number)
-	c, err := aead.New(algorithm(v), keys.Secret(v.get("key")))
+	key := keys.Secret(v.get("key"))
+	c, err := aead.New(algorithm(v), &key)
 	if err != nil {
 		v.t.Fatalf("%s: %v", v.name, err)
 	}

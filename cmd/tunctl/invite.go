@@ -84,7 +84,7 @@ func (p *program) invite(name string, o inviteFlags) error {
 	if err != nil {
 		return err
 	}
-	i, err := invite.New(keys.NewIdentity(cfg.Node.PrivateKey).Public(), &peer, options)
+	i, err := invite.New(keys.NewIdentity(&cfg.Node.PrivateKey).Public(), &peer, options)
 	if err != nil {
 		return usagef("%v", err)
 	}

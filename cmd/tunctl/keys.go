@@ -119,7 +119,7 @@ func (p *program) pubkey() error {
 		return fmt.Errorf("private key: %w", err)
 	}
 	defer seed.Wipe()
-	p.showPublic(keys.NewIdentity(seed).Public())
+	p.showPublic(keys.NewIdentity(&seed).Public())
 	return nil
 }
 

@@ -176,7 +176,7 @@ func (e *end) install(id keys.KeyID, activate bool) {
 		}
 		return k
 	}
-	err := e.child.Send(1, pipe.InstallKey{
+	err := e.child.Send(1, &pipe.InstallKey{
 		KeyID: id, Epoch: keys.Epoch(id), AEAD: keys.AES256GCM, Send: key(e.number), Receive: key(1 - e.number),
 		SendIndex: wire.Index(id)<<4 + wire.Index(2-e.number), ReceiveIndex: wire.Index(id)<<4 + wire.Index(1+e.number),
 		Activate: activate,

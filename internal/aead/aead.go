@@ -30,7 +30,7 @@ const (
 
 // New returns the Go engine's cipher of one data key. The cipher keeps its own form of
 // the key; the caller may wipe key.
-func New(a keys.AEAD, key keys.Secret) (Cipher, error) { return goEngine{}.New(a, key) }
+func New(a keys.AEAD, key *keys.Secret) (Cipher, error) { return goEngine{}.New(a, key) }
 
 // Preferred returns all AEADs, the one that is faster on this CPU first: AES where it
 // has instructions for both AES and the multiplication of GCM.

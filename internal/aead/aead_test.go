@@ -56,7 +56,7 @@ func open(t testing.TB, name string) aead.Engine {
 
 func newCipher(t testing.TB, e aead.Engine, a keys.AEAD, key keys.Secret) aead.Cipher {
 	t.Helper()
-	c, err := e.New(a, key)
+	c, err := e.New(a, &key)
 	if err != nil {
 		t.Fatalf("New(%s): %v", a, err)
 	}
@@ -188,7 +188,7 @@ func changed(p []byte, i int) []byte {
 func TestNewRefusesAnUnknownAEAD(t *testing.T) {
 	eachEngine(t, func(t *testing.T, e aead.Engine) {
 		for _, a := range []keys.AEAD{0, 3, 255} {
-			if c, err := e.New(a, keys.Secret{1}); err == nil || c != nil {
+			if c, err := e.New(a, &keys.Secret{1}); err == nil || c != nil {
 				t.Errorf("New(%d) = %v, %v, want an error", a, c, err)
 			}
 		}

@@ -242,7 +242,7 @@ func TestGoroutinesShareAnEngineAndACipher(t *testing.T) {
 
 // roundTrip seals and opens with a new cipher and with a shared one.
 func roundTrip(e aead.Engine, shared aead.Cipher, g byte, round int) error {
-	own, err := e.New(keys.AES256GCM, keys.Secret{g, byte(round)})
+	own, err := e.New(keys.AES256GCM, &keys.Secret{g, byte(round)})
 	if err != nil {
 		return err
 	}

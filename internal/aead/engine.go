@@ -22,7 +22,7 @@ type Engine interface {
 	Detail() string
 	// New returns the cipher of one data key. The cipher keeps its own form of the
 	// key; the caller may wipe key.
-	New(a keys.AEAD, key keys.Secret) (Cipher, error)
+	New(a keys.AEAD, key *keys.Secret) (Cipher, error)
 }
 
 // Cipher seals and opens with one data key. As any [cipher.AEAD], Seal and Open take

@@ -55,7 +55,7 @@ type faulty struct {
 	wrap func(aead.Cipher) aead.Cipher
 }
 
-func (f faulty) New(a keys.AEAD, key keys.Secret) (aead.Cipher, error) {
+func (f faulty) New(a keys.AEAD, key *keys.Secret) (aead.Cipher, error) {
 	c, err := f.Engine.New(a, key)
 	return f.wrap(c), err
 }

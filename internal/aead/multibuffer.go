@@ -119,11 +119,10 @@ func (e *multiEngine) find(library unsafe.Pointer, k kind) bool {
 func (*multiEngine) Name() string     { return ChooseIPsecMB }
 func (e *multiEngine) Detail() string { return e.version + " " + e.kind }
 
-func (e *multiEngine) New(a keys.AEAD, key keys.Secret) (Cipher, error) {
+func (e *multiEngine) New(a keys.AEAD, key *keys.Secret) (Cipher, error) {
 	if a != keys.AES256GCM {
 		return goEngine{}.New(a, key)
 	}
-	defer key.Wipe()
 	c := &multiCipher{functions: &e.functions, schedule: aligned(C.MB_SCHEDULE)}
 	C.mb_call_expand(e.functions.expand, bytePointer(key[:]), bytePointer(c.schedule))
 	return c, nil

@@ -17,8 +17,7 @@ type goEngine struct{}
 func (goEngine) Name() string   { return ChooseGo }
 func (goEngine) Detail() string { return "standard library" }
 
-func (goEngine) New(a keys.AEAD, key keys.Secret) (Cipher, error) {
-	defer key.Wipe()
+func (goEngine) New(a keys.AEAD, key *keys.Secret) (Cipher, error) {
 	c, err := newStandard(a, key[:])
 	if err != nil {
 		return nil, fmt.Errorf("aead %s: %w", a, err)

@@ -79,7 +79,7 @@ func ReadPublicKey(path string) (keys.PublicKey, error) {
 	if err := l.errs.err(l.docs, l.files); err != nil {
 		return keys.PublicKey{}, err
 	}
-	return keys.NewIdentity(secret).Public(), nil
+	return keys.NewIdentity(&secret).Public(), nil
 }
 
 // loader is a builder that takes its documents from files.
@@ -200,7 +200,7 @@ func (l *loader) refuseOwnKey(cfg *Config) {
 	if cfg.Node.PrivateKey.IsZero() {
 		return
 	}
-	own := keys.NewIdentity(cfg.Node.PrivateKey).Public()
+	own := keys.NewIdentity(&cfg.Node.PrivateKey).Public()
 	for i := range cfg.Peers {
 		if cfg.Peers[i].PublicKey == own {
 			l.errs.add(l.origin[cfg.Peers[i].Name], 0, toml.Key{tablePeer, cfg.Peers[i].Name, "public_key"},

@@ -260,7 +260,8 @@ func TestMissingPresharedKeySaysHowToMakeOne(t *testing.T) {
 
 func TestOwnKeyIsRefusedAsAPeer(t *testing.T) {
 	s := newSite(t)
-	own := keys.NewIdentity(s.writeSecret("private.key")).Public()
+	secret := s.writeSecret("private.key")
+	own := keys.NewIdentity(&secret).Public()
 	s.write("tund.toml", nodeTable+"[peer.me]\npublic_key = \""+own.String()+"\"\n")
 	s.refused("tund.toml:5: peer.me.public_key: ", "this node's own key")
 }

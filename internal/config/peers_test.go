@@ -82,7 +82,7 @@ func TestLoadWithFindsClashesWithWhatIsThere(t *testing.T) {
 func TestReadPublicKeyNeedsNothingButTheKey(t *testing.T) {
 	s := newSite(t)
 	secret := s.writeSecret("private.key")
-	want := keys.NewIdentity(secret).Public()
+	want := keys.NewIdentity(&secret).Public()
 	s.write("tund.toml", nodeTable+peerTable("alpha", "mttu = 3"))
 	if got, err := config.ReadPublicKey(s.path("tund.toml")); err != nil || got != want {
 		t.Errorf("got %v, %v, want %v", got, err, want)

@@ -226,7 +226,7 @@ func (r *rig) write(t *testing.T, text string) {
 func keyOf(name string) string {
 	var seed keys.Secret
 	copy(seed[:], name)
-	return keys.NewIdentity(seed).Public().String()
+	return keys.NewIdentity(&seed).Public().String()
 }
 
 // change writes a configuration, reloads it and returns what became of each peer.

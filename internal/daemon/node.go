@@ -40,8 +40,8 @@ func (n *node) use(cfg *config.Config) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.cfg = cfg
-	if n.identity == nil || n.identity.Public() != keys.NewIdentity(cfg.Node.PrivateKey).Public() {
-		n.identity = keys.NewIdentity(cfg.Node.PrivateKey)
+	if n.identity == nil || n.identity.Public() != keys.NewIdentity(&cfg.Node.PrivateKey).Public() {
+		n.identity = keys.NewIdentity(&cfg.Node.PrivateKey)
 	}
 }
 

@@ -138,7 +138,7 @@ func (c *control) read() error {
 		select {
 		case c.inbox <- message{m, err}:
 		case <-c.ended:
-			discard(m)
+			pipe.WipeMessage(m)
 			return nil
 		}
 		if err != nil {
@@ -168,7 +168,7 @@ func (c *control) onMessage(m message) error {
 		return m.err
 	}
 	if !c.configured && needsConfigure(m.Message) {
-		discard(m.Message)
+		pipe.WipeMessage(m.Message)
 		return fmt.Errorf("message of type %d before the configuration", m.Type())
 	}
 	switch m := m.Message.(type) {
@@ -176,7 +176,7 @@ func (c *control) onMessage(m message) error {
 		return c.onHello(m)
 	case pipe.Configure:
 		return c.onConfigure(m)
-	case pipe.InstallKey:
+	case *pipe.InstallKey:
 		return c.onInstallKey(m)
 	case pipe.InstallIV:
 		return c.onInstallIV(m)
@@ -273,12 +273,12 @@ func (c *control) offload(wanted pipe.Offloads) {
 	}
 }
 
-func (c *control) onInstallKey(m pipe.InstallKey) error {
+func (c *control) onInstallKey(m *pipe.InstallKey) error {
 	if c.awaiting {
 		m.Wipe()
 		return c.installed(nil, pipe.Installed{KeyID: m.KeyID}, false, errAwaiting)
 	}
-	s, err := c.keyring.install(&m, c.now())
+	s, err := c.keyring.install(m, c.now())
 	return c.installed(s, pipe.Installed{KeyID: m.KeyID}, m.Activate, err)
 }
 

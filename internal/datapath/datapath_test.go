@@ -207,7 +207,7 @@ func TestTheEndOfTheContextEndsRun(t *testing.T) {
 }
 
 func TestProtocolErrorsAreFatal(t *testing.T) {
-	key := pipe.InstallKey{KeyID: 1, AEAD: keys.AES256GCM, SendIndex: 1, ReceiveIndex: 1}
+	key := &pipe.InstallKey{KeyID: 1, AEAD: keys.AES256GCM, SendIndex: 1, ReceiveIndex: 1}
 	tests := []struct {
 		name   string
 		tell   []pipe.Message

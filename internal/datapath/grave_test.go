@@ -21,7 +21,7 @@ type mortalCipher struct {
 	wiped bool
 }
 
-func (m *mortal) New(a keys.AEAD, key keys.Secret) (aead.Cipher, error) {
+func (m *mortal) New(a keys.AEAD, key *keys.Secret) (aead.Cipher, error) {
 	c, err := m.Engine.New(a, key)
 	m.made = append(m.made, &mortalCipher{Cipher: c})
 	return m.made[len(m.made)-1], err

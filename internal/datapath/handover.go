@@ -109,13 +109,6 @@ func wipeAll(states []*pipe.KeyState) {
 	}
 }
 
-// discard wipes a message that nobody looks at any more.
-func discard(m pipe.Message) {
-	if state, ok := m.(*pipe.KeyState); ok {
-		state.Wipe()
-	}
-}
-
 // states returns all keys, oldest first. The loops must have ended.
 func (k *keyring) states() []*pipe.KeyState {
 	var states []*pipe.KeyState

@@ -60,10 +60,10 @@ func (k *keyring) install(m *pipe.InstallKey, now time.Duration) (*slot, error) 
 
 // begin makes the ciphers of an epoch. It keeps a copy of both keys, and none if it fails.
 func (e *epoch) begin(engine aead.Engine, send, receive *keys.DataKey) (err error) {
-	if e.send.cipher, err = engine.New(e.aead, send.Key); err != nil {
+	if e.send.cipher, err = engine.New(e.aead, &send.Key); err != nil {
 		return err
 	}
-	if e.receive.cipher, err = engine.New(e.aead, receive.Key); err != nil {
+	if e.receive.cipher, err = engine.New(e.aead, &receive.Key); err != nil {
 		e.send.cipher.Wipe()
 		return err
 	}

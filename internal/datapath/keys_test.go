@@ -41,7 +41,7 @@ func TestBothAEADsCarryPackets(t *testing.T) {
 				if n == p.a {
 					peer = p.b
 				}
-				n.tell(pipe.InstallKey{
+				n.tell(&pipe.InstallKey{
 					KeyID: 1, Epoch: 1, AEAD: aead,
 					Send: dataKey(byte(n.base>>16), 1), Receive: dataKey(byte(peer.base>>16), 1),
 					SendIndex: peer.index(1, 0), ReceiveIndex: n.index(1, 0), Activate: true,

@@ -184,7 +184,7 @@ func (n *node) index(id keys.KeyID, g keys.Generation) wire.Index {
 // install gives n its side of a key; peer is the other node.
 func (n *node) install(peer *node, id keys.KeyID, activate bool) {
 	n.t.Helper()
-	n.tell(pipe.InstallKey{
+	n.tell(&pipe.InstallKey{
 		KeyID: id, Epoch: keys.Epoch(id), AEAD: keys.AES256GCM,
 		Send: dataKey(byte(n.base>>16), id), Receive: dataKey(byte(peer.base>>16), id),
 		SendIndex: peer.index(id, 0), ReceiveIndex: n.index(id, 0), Activate: activate,

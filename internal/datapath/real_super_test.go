@@ -136,7 +136,7 @@ func (e end) start(t *testing.T, me byte, mode pipe.Mode) *fakeParent {
 	}
 	parent, done := launch(t, mode, device, socket, me == 1)
 	parent.tell(pipe.Configure{Mode: mode, KeyLifetime: time.Hour, Offloads: e.offloads})
-	parent.tell(pipe.InstallKey{
+	parent.tell(&pipe.InstallKey{
 		KeyID: 1, Epoch: 1, AEAD: keys.AES256GCM, Send: dataKey(me, 1), Receive: dataKey(1-me, 1),
 		SendIndex: wire.Index(1 + me), ReceiveIndex: wire.Index(2 - me), Activate: true,
 		PartialCsum: e.offloads&pipe.OffloadPartialCsum != 0,

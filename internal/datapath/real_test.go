@@ -121,7 +121,7 @@ func runReal(t *testing.T, me byte, mode pipe.Mode, device *tuntap.Port, socket 
 	t.Helper()
 	parent, done := launch(t, mode, device, socket, me == 1)
 	parent.tell(pipe.Configure{Mode: mode, KeyLifetime: time.Hour})
-	parent.tell(pipe.InstallKey{
+	parent.tell(&pipe.InstallKey{
 		KeyID: 1, Epoch: 1, AEAD: keys.AES256GCM, Send: dataKey(me, 1), Receive: dataKey(1-me, 1),
 		SendIndex: wire.Index(1 + me), ReceiveIndex: wire.Index(2 - me), Activate: true,
 	})

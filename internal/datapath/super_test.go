@@ -164,7 +164,7 @@ func superPair(t *testing.T, o pipe.Offloads, partial bool) pair {
 func (p pair) install(id keys.KeyID, partial bool) {
 	p.a.t.Helper()
 	for _, n := range []struct{ me, peer *node }{{p.b, p.a}, {p.a, p.b}} {
-		n.me.tell(pipe.InstallKey{
+		n.me.tell(&pipe.InstallKey{
 			KeyID: id, Epoch: keys.Epoch(id), AEAD: keys.AES256GCM,
 			Send: dataKey(byte(n.me.base>>16), id), Receive: dataKey(byte(n.peer.base>>16), id),
 			SendIndex: n.peer.index(id, 0), ReceiveIndex: n.me.index(id, 0), Activate: n.me == p.a, PartialCsum: partial,

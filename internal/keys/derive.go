@@ -96,7 +96,7 @@ type senderMaterial struct {
 }
 
 // Derive runs the key schedule for one epoch.
-func Derive(in Input) (*Material, error) {
+func Derive(in *Input) (*Material, error) {
 	if err := in.check(); err != nil {
 		return nil, fmt.Errorf("derive keys: %w", err)
 	}
@@ -106,7 +106,7 @@ func Derive(in Input) (*Material, error) {
 	}
 	defer wipe(prk)
 	m := &Material{}
-	if err := m.expand(prk, &in); err != nil {
+	if err := m.expand(prk, in); err != nil {
 		m.Wipe()
 		return nil, fmt.Errorf("derive keys: expand: %w", err)
 	}

@@ -24,7 +24,7 @@ func input() keys.Input {
 
 func derive(t *testing.T, in keys.Input) *keys.Material {
 	t.Helper()
-	m, err := keys.Derive(in)
+	m, err := keys.Derive(&in)
 	if err != nil {
 		t.Fatalf("Derive: %v", err)
 	}
@@ -95,7 +95,7 @@ func TestDeriveRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			in := input()
 			tt.change(&in)
-			if m, err := keys.Derive(in); !errors.Is(err, tt.want) || m != nil {
+			if m, err := keys.Derive(&in); !errors.Is(err, tt.want) || m != nil {
 				t.Errorf("Derive = %v, %v, want %v", m, err, tt.want)
 			}
 		})
@@ -152,7 +152,7 @@ func BenchmarkDerive(b *testing.B) {
 	b.ReportAllocs()
 	in := input()
 	for b.Loop() {
-		if _, err := keys.Derive(in); err != nil {
+		if _, err := keys.Derive(&in); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -50,7 +50,7 @@ type Identity struct {
 }
 
 // NewIdentity makes the key pair of seed (RFC 8032). The caller may wipe its seed.
-func NewIdentity(seed Secret) *Identity {
+func NewIdentity(seed *Secret) *Identity {
 	private := ed25519.NewKeyFromSeed(seed[:])
 	return &Identity{private: private, public: PublicKey(private[ed25519.SeedSize:])}
 }

@@ -15,7 +15,7 @@ import (
 
 func TestIdentityIsThatOfRFC8032(t *testing.T) {
 	seed := keys.Secret(unhex(t, "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60"))
-	identity := keys.NewIdentity(seed)
+	identity := keys.NewIdentity(&seed)
 	public := identity.Public()
 	if want := unhex(t, "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"); !bytes.Equal(public[:], want) {
 		t.Errorf("Public = %x, want %x", public[:], want)
@@ -28,7 +28,7 @@ func TestIdentityIsThatOfRFC8032(t *testing.T) {
 }
 
 func TestPublicKeySurvivesItsTextForm(t *testing.T) {
-	key := keys.NewIdentity(keys.Secret{1}).Public()
+	key := keys.NewIdentity(&keys.Secret{1}).Public()
 	parsed, err := keys.ParsePublicKey(key.String())
 	if err != nil || parsed != key {
 		t.Errorf("ParsePublicKey(%s) = %s, %v", key, parsed, err)
@@ -44,7 +44,7 @@ func TestPublicKeySurvivesItsTextForm(t *testing.T) {
 }
 
 func TestParsePublicKeyRefuses(t *testing.T) {
-	good := keys.NewIdentity(keys.Secret{1}).Public().String()
+	good := keys.NewIdentity(&keys.Secret{1}).Public().String()
 	tests := map[string]struct {
 		text string
 		want error
@@ -100,7 +100,7 @@ func TestAEADNames(t *testing.T) {
 }
 
 func FuzzParsePublicKey(f *testing.F) {
-	f.Add(keys.NewIdentity(keys.Secret{1}).Public().String())
+	f.Add(keys.NewIdentity(&keys.Secret{1}).Public().String())
 	f.Add(strings.Repeat("A", 43) + "=")
 	f.Add("")
 	f.Fuzz(func(t *testing.T, text string) {

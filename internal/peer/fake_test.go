@@ -33,9 +33,15 @@ type fakeNode struct {
 	held map[string]string
 }
 
+// randomIdentity is another one at each call.
+func randomIdentity() *keys.Identity {
+	seed := keys.GenerateSecret()
+	return keys.NewIdentity(&seed)
+}
+
 func newFakeNode(instance byte) *fakeNode {
 	return &fakeNode{
-		identity: keys.NewIdentity(keys.GenerateSecret()),
+		identity: randomIdentity(),
 		instance: [16]byte{instance},
 		indexes:  keys.NewIndexes(time.Now),
 		held:     make(map[string]string),
@@ -215,7 +221,7 @@ func (t *fakeTunnel) Send(child uint64, m pipe.Message) error {
 	case pipe.Configure:
 		t.inForce = m
 		t.say(pipe.Configured{Seq: m.Seq})
-	case pipe.InstallKey:
+	case *pipe.InstallKey:
 		t.install(pipe.Activate{KeyID: m.KeyID}, m.SendIndex, m.ReceiveIndex, m.Activate, m.KeyID > t.newest)
 		t.newest = max(t.newest, m.KeyID)
 	case pipe.InstallIV:

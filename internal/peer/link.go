@@ -110,7 +110,7 @@ func (p *Peer) onSession(e session.Event) {
 	case session.Established:
 		p.onEstablished(l, body)
 	case session.InstallKey:
-		p.onInstallKey(l, body)
+		p.onInstallKey(l, &body)
 	case session.InstallIV:
 		p.onInstallIV(l, body)
 	case session.Activate:
@@ -287,11 +287,11 @@ func (p *Peer) onFruitless(body session.Closed) {
 }
 
 // onInstallKey hands the key of a new epoch to the child.
-func (p *Peer) onInstallKey(l *link, b session.InstallKey) {
+func (p *Peer) onInstallKey(l *link, b *session.InstallKey) {
 	p.links.exchange = p.links.exchange || l == p.links.main
 	id, now := slotID{Key: b.KeyID}, p.o.Now()
 	p.ring.add(slot{id: id, epoch: b.Epoch, aead: b.AEAD, index: b.ReceiveIndex, at: now, born: now})
-	var message pipe.Message = pipe.InstallKey{
+	var message pipe.Message = &pipe.InstallKey{
 		KeyID: b.KeyID, Epoch: b.Epoch, AEAD: b.AEAD, Send: b.Send, Receive: b.Receive,
 		SendIndex: b.SendIndex, ReceiveIndex: b.ReceiveIndex, Activate: b.Activate,
 		PartialCsum: slices.Contains(l.established.Hello.Features, featurePartialCsum),

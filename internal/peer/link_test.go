@@ -30,7 +30,7 @@ func bareLink(id *keys.Identity) *link {
 	return &link{s: s, conn: conn, cancel: func() {}}
 }
 
-func testIdentity() *keys.Identity { return keys.NewIdentity(keys.Secret{3}) }
+func testIdentity() *keys.Identity { return keys.NewIdentity(&keys.Secret{3}) }
 
 func TestAnExchangeOfAnOldSessionIsNotOneOfTheNew(t *testing.T) {
 	p, _ := bare()

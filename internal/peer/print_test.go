@@ -15,7 +15,7 @@ func TestNothingThatHoldsAKeyCanBePrinted(t *testing.T) {
 	p, _ := bare()
 	psk := keys.Secret{0xab, 0xcd, 0xef, 0x12}
 	secret := keys.DataKey{Key: psk, IV: [12]byte{0xab, 0xcd, 0xef, 0x12}}
-	var message pipe.Message = pipe.InstallKey{Send: secret, Receive: secret}
+	var message pipe.Message = &pipe.InstallKey{Send: secret, Receive: secret}
 	o := order{message: &message}
 	p.cfg = config.Peer{PresharedKey: &psk}
 	p.o.Config = p.cfg

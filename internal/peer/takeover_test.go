@@ -237,7 +237,7 @@ func TestRestartInTheMidstOfAnExchangeKeepsWhatWorks(t *testing.T) {
 }
 
 func TestTakeoverWithoutKeysBringsANewEpoch(t *testing.T) {
-	other := keys.NewIdentity(keys.GenerateSecret()).Public()
+	other := randomIdentity().Public()
 	for name, c := range map[string]struct {
 		spoil func(w *two, left *handover.Peer) *handover.Peer
 		want  string

@@ -37,7 +37,7 @@ func (m Configure) appendBody(dst []byte) []byte {
 
 func (m Configured) appendBody(dst []byte) []byte { return big.AppendUint64(dst, m.Seq) }
 
-func (m InstallKey) appendBody(dst []byte) []byte {
+func (m *InstallKey) appendBody(dst []byte) []byte {
 	dst = big.AppendUint64(dst, uint64(m.KeyID))
 	dst = big.AppendUint32(dst, uint32(m.Epoch))
 	dst = append(dst, byte(m.AEAD))

@@ -1,6 +1,8 @@
 package pipe
 
 import (
+	"fmt"
+	"io"
 	"net/netip"
 	"time"
 
@@ -141,7 +143,8 @@ type Configured struct {
 
 // InstallKey gives the child a new data key at generation 0. Its receive side is live
 // before the answer is sent. Its send side is pending, unless Activate is set, until
-// Activate or the first authentic packet received with this key.
+// Activate or the first authentic packet received with this key. It is sent by pointer, and
+// wiped by whoever holds it.
 type InstallKey struct {
 	KeyID        keys.KeyID
 	Epoch        keys.Epoch
@@ -158,6 +161,21 @@ type InstallKey struct {
 func (m *InstallKey) Wipe() {
 	m.Send.Wipe()
 	m.Receive.Wipe()
+}
+
+// Format writes the name of the key for every verb: fmt follows a pointer to a message
+// by some, and would print the bytes of its keys.
+func (m *InstallKey) Format(state fmt.State, _ rune) { formatKey(state, m.KeyID, m.Epoch) }
+
+func formatKey(w io.Writer, id keys.KeyID, epoch keys.Epoch) {
+	_, _ = fmt.Fprintf(w, "{KeyID:%d Epoch:%d [secret]}", id, epoch)
+}
+
+// WipeMessage zeroes the key bytes that a message holds, if any.
+func WipeMessage(m Message) {
+	if m, ok := m.(interface{ Wipe() }); ok {
+		m.Wipe()
+	}
 }
 
 // InstallIV adds an IV generation to an installed key. Sending and receiving go as in
@@ -327,7 +345,7 @@ func (Configure) Type() Type { return TypeConfigure }
 func (Configured) Type() Type { return TypeConfigured }
 
 // Type implements Message.
-func (InstallKey) Type() Type { return TypeInstallKey }
+func (*InstallKey) Type() Type { return TypeInstallKey }
 
 // Type implements Message.
 func (InstallIV) Type() Type { return TypeInstallIV }

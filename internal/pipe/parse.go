@@ -24,9 +24,7 @@ func parse(t Type, body []byte) (Message, error) {
 		return nil, fmt.Errorf("parse message of type %d: unknown type", t)
 	}
 	if r.bad || len(r.rest) != 0 {
-		if state, ok := m.(*KeyState); ok {
-			state.Wipe()
-		}
+		WipeMessage(m)
 		return nil, fmt.Errorf("parse message of type %d: %w", t, errMalformed)
 	}
 	return m, nil
@@ -105,8 +103,8 @@ func (r *reader) configure() Configure {
 	return m
 }
 
-func (r *reader) installKey() InstallKey {
-	return InstallKey{
+func (r *reader) installKey() *InstallKey {
+	return &InstallKey{
 		KeyID: r.keyID(), Epoch: keys.Epoch(r.uint32()), AEAD: r.aead(),
 		Send: r.dataKey(), Receive: r.dataKey(),
 		SendIndex: r.index(), ReceiveIndex: r.index(), Activate: r.bool(), PartialCsum: r.bool(),

@@ -35,7 +35,7 @@ func catalogue() []Message {
 			AllowedIPs: []netip.Prefix{netip.MustParsePrefix("10.1.2.0/24"), netip.MustParsePrefix("2001:db8::/32")},
 		},
 		Configured{Seq: 2},
-		InstallKey{
+		&InstallKey{
 			KeyID: 3, Epoch: 4, AEAD: keys.ChaCha20Poly1305, Send: dataKey(0x10), Receive: dataKey(0x80),
 			SendIndex: 0x010203, ReceiveIndex: 0xfffefd, Activate: true, PartialCsum: true,
 		},
@@ -364,21 +364,22 @@ func TestBuffersHoldNoKeyBytesAfterUse(t *testing.T) {
 	}
 }
 
-func installKey(t *testing.T) InstallKey {
+func installKey(t *testing.T) *InstallKey {
 	t.Helper()
 	for _, sample := range catalogue() {
-		if m, ok := sample.(InstallKey); ok {
+		if m, ok := sample.(*InstallKey); ok {
 			return m
 		}
 	}
 	t.Fatal("no sample")
-	return InstallKey{}
+	return nil
 }
 
 func TestWipeZeroesBothKeys(t *testing.T) {
 	m, state := installKey(t), keyState()
-	m.Wipe()
-	state.Wipe()
+	for _, each := range []Message{m, state, Hello{}} {
+		WipeMessage(each)
+	}
 	for _, k := range []keys.DataKey{m.Send, m.Receive, state.Send, state.Receive} {
 		if k != (keys.DataKey{}) {
 			t.Error("key bytes are left")
@@ -387,7 +388,7 @@ func TestWipeZeroesBothKeys(t *testing.T) {
 }
 
 func TestNoKeyIsEverPrinted(t *testing.T) {
-	for _, m := range []any{installKey(t), keyState(), *keyState(), []*KeyState{keyState()}, Message(keyState())} {
+	for _, m := range []any{installKey(t), *installKey(t), []*InstallKey{installKey(t)}, keyState(), *keyState(), []*KeyState{keyState()}, Message(keyState())} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%x", "%s", "%d", "%q"} {
 			s := fmt.Sprintf(verb, m)
 			for _, bytes := range []string{"101112", "16 17 18", "0x10, 0x11", "10, 11", `\x10\x11`} {

@@ -62,9 +62,7 @@ func (m *KeyState) Wipe() {
 
 // Format writes the name of the key for every verb: fmt follows a pointer to a message
 // by some, and would print the bytes of its keys.
-func (m KeyState) Format(state fmt.State, _ rune) {
-	_, _ = fmt.Fprintf(state, "{KeyID:%d Epoch:%d [secret]}", m.KeyID, m.Epoch)
-}
+func (m *KeyState) Format(state fmt.State, _ rune) { formatKey(state, m.KeyID, m.Epoch) }
 
 // HandedOver is the end of what a child hands over.
 type HandedOver struct {

@@ -21,7 +21,7 @@ import (
 // read, and gives each an owner with a model of a child: sets of receive slots and one send
 // slot. All of it runs in a synctest bubble, in virtual time.
 
-func seed(n byte) *keys.Identity { return keys.NewIdentity(keys.Secret{n, 1, 2, 3}) }
+func seed(n byte) *keys.Identity { return keys.NewIdentity(&keys.Secret{n, 1, 2, 3}) }
 
 // twoIdentities gives two identities, the one with the smaller public key first.
 func twoIdentities() (smaller, larger *keys.Identity) {

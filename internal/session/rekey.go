@@ -168,7 +168,7 @@ func (s *Session) derive(x *exchange, secret *shares, body []byte) (*keys.Materi
 	}
 	in.TH = t.Hash()
 	defer in.Chain.Wipe()
-	return keys.Derive(in)
+	return keys.Derive(&in)
 }
 
 // onRekeyReply checks the responder's tag and hands the keys over, step 3.

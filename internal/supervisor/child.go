@@ -122,7 +122,7 @@ func (c *child) read() {
 		select {
 		case c.received <- m:
 		case <-c.done:
-			discard(m)
+			pipe.WipeMessage(m)
 			return
 		}
 	}
@@ -134,7 +134,7 @@ func (c *child) write() {
 		select {
 		case m := <-c.queue:
 			err := c.conn.Send(m)
-			discard(m)
+			pipe.WipeMessage(m)
 			if errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed) {
 				return // it is dead, or its heartbeat will be missed
 			}
@@ -190,7 +190,7 @@ func (c *child) onMessage(ctx context.Context, m pipe.Message, ok bool) {
 	case handing:
 		c.collect(m)
 	case ending:
-		discard(m)
+		pipe.WipeMessage(m)
 	}
 }
 
@@ -247,7 +247,7 @@ func (c *child) started(ctx context.Context, s Started) {
 
 func (c *child) onReceived(ctx context.Context, m pipe.Message) {
 	if !isNews(m) {
-		discard(m)
+		pipe.WipeMessage(m)
 		c.kill(fmt.Errorf("message of type %d without being asked", m.Type()))
 		return
 	}
@@ -323,7 +323,7 @@ func (c *child) reason(ctx context.Context, end exit) error {
 		case c.watch.phase == running && isNews(m):
 			c.emit(ctx, Received{Message: m})
 		default:
-			discard(m)
+			pipe.WipeMessage(m)
 		}
 	}
 	switch {
@@ -380,7 +380,7 @@ func (c *child) gone(within time.Duration) bool {
 			if !ok {
 				c.watch.inbox = nil
 			}
-			discard(m)
+			pipe.WipeMessage(m)
 		case <-c.exited:
 			return true
 		case <-c.watch.timer.C:

@@ -189,10 +189,3 @@ func isNews(m pipe.Message) bool {
 	}
 	return true
 }
-
-// discard wipes a message that is not looked at any more.
-func discard(m pipe.Message) {
-	if k, ok := m.(*pipe.KeyState); ok {
-		k.Wipe()
-	}
-}
