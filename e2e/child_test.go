@@ -110,6 +110,7 @@ func wantEveryThreadAlike(t *testing.T, pid int) {
 }
 
 func TestKilledChildIsBackWithinHalfASecond(t *testing.T) {
+	alone(t)
 	const bar = 500 * time.Millisecond
 	p := upPair(t, lab.PairOptions{})
 	index := p.Alpha.Index(p.AlphaDevice)

@@ -12,6 +12,7 @@ import (
 // How a tund of a pair (see tunnel_test.go) ends, and starts again.
 
 func TestKilledParentLeavesNothingAndStartsAgainAtOnce(t *testing.T) {
+	alone(t)
 	p := upPair(t, lab.PairOptions{})
 	child := p.Alpha.MustPeer("beta").ChildPID
 	p.Alpha.Kill()
@@ -30,6 +31,7 @@ func TestKilledParentLeavesNothingAndStartsAgainAtOnce(t *testing.T) {
 }
 
 func TestParentStartsAtOnceAfterItsDeath(t *testing.T) {
+	alone(t)
 	p := upPair(t, lab.PairOptions{})
 	for range 3 {
 		p.Alpha.Kill()

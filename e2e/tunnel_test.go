@@ -101,6 +101,7 @@ func deviceMTU(t *testing.T, n *lab.Node, device string) int {
 
 // The session is up within a second of the second tund's start, whichever that is.
 func TestSessionIsUpWithinOneSecond(t *testing.T) {
+	alone(t)
 	const bar = time.Second
 	cases := []struct {
 		name     string
