@@ -24,6 +24,9 @@ const (
 	tryLimit = 10 * time.Second
 )
 
+// errAnnounced is why tund is not replaced when it is to stop.
+var errAnnounced = errors.New("a stop was announced")
+
 // StopKind implements ctl.Backend.
 func (b *backend) StopKind(_ context.Context, kind ctl.StopKind) error {
 	b.mu.Lock()
@@ -137,47 +140,62 @@ func (d *Daemon) export() (*handover.Record, error) {
 // replace puts the program anew in the place of this process. It returns only if that has
 // failed; then all goes on as it was.
 func (d *Daemon) replace(ctx context.Context, program string) {
-	d.log.Info("restarting", "path", program)
-	record, err := d.export()
+	err := d.ending(ctx)
 	if err == nil {
-		err = ctx.Err() // a signal that came meanwhile would be lost with this process
-	}
-	if err == nil {
-		record, err = d.execute(program, record)
+		d.log.Info("restarting", "path", program)
+		var record *handover.Record
+		if record, err = d.export(); err == nil {
+			record, err = d.execute(ctx, program, record)
+		}
+		defer func() { d.takeBack(record) }()
 	}
 	d.log.Error("program not replaced", "path", program, "err", err)
 	d.mu.Lock()
 	d.restartErr = err.Error()
 	d.mu.Unlock()
-	d.takeBack(record)
+}
+
+// ending returns an error if this process is to end: a signal, and what was announced for it, would be
+// lost with it.
+func (d *Daemon) ending(ctx context.Context) error {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if d.stopKind == ctl.KindStop {
+		return errAnnounced
+	}
+	return ctx.Err()
 }
 
 // execute returns only with an error, and then the record again: there is one of it at any
 // time, here or in the memory that the program finds.
-func (d *Daemon) execute(program string, record *handover.Record) (*handover.Record, error) {
+func (d *Daemon) execute(ctx context.Context, program string, record *handover.Record) (*handover.Record, error) {
 	memory, err := record.Seal()
 	if err != nil {
 		return record, err
 	}
 	record.Wipe()
 	all := append(d.shelf.Descriptors(), sdnotify.Descriptor{Name: handover.RecordName, File: memory})
-	variable, undo, err := sdnotify.Bequeath(append(all, d.sockets.descriptors()...))
-	if err == nil {
-		d.log.Info("state handed over", "record", record.ID.String(), "count", len(record.Peers))
-		err = d.o.Execute(program, os.Args, append(os.Environ(), variable))
-		undo()
-	}
-	return retake(memory, fmt.Errorf("execute %s: %w", program, err))
+	all = append(all, d.sockets.descriptors()...)
+	d.log.Info("state handed over", "record", record.ID.String(), "count", len(record.Peers))
+	err = fmt.Errorf("execute %s: %w", program, d.bequeath(ctx, program, all))
+	record, lost := handover.Take([]*os.File{memory}, record.Boot)
+	return record, errors.Join(err, lost, memory.Close())
 }
 
-// retake takes the record back out of its memory.
-func retake(memory *os.File, cause error) (*handover.Record, error) {
-	boot, err := handover.Boot()
+// bequeath executes the program with descriptors that it inherits. Nothing else is started
+// meanwhile, as a check for another restart: it would inherit them, too.
+func (d *Daemon) bequeath(ctx context.Context, program string, all []sdnotify.Descriptor) error {
+	syscall.ForkLock.Lock()
+	defer syscall.ForkLock.Unlock()
+	variable, undo, err := sdnotify.Bequeath(all)
 	if err != nil {
-		return nil, errors.Join(cause, err)
+		return err
 	}
-	record, err := handover.Take([]*os.File{memory}, boot)
-	return record, errors.Join(cause, err, memory.Close())
+	defer undo()
+	if err := d.ending(ctx); err != nil {
+		return err
+	}
+	return d.o.Execute(program, os.Args, append(os.Environ(), variable))
 }
 
 // takeBack lets the peers go on, with a new epoch where their part of the record is lost.

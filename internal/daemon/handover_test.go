@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,6 +36,10 @@ func (r *rig) execute(cause error, used bool) *executed {
 		if err != nil {
 			seen.err = err
 			return cause
+		}
+		if syscall.ForkLock.TryRLock() {
+			syscall.ForkLock.RUnlock()
+			seen.err = errors.New("another program could be started, and inherit the record")
 		}
 		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC != 0 {
 			seen.err = errors.New("the record does not outlive an execve")
@@ -83,15 +88,38 @@ func TestWhereTheProgramCannotBeExecutedAllGoesOn(t *testing.T) {
 	}
 }
 
+// later is a context that is done when its error was asked for some times.
+type later struct {
+	context.Context
+	times int
+}
+
+func (l *later) Err() error {
+	if l.times--; l.times < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
 func TestSignalDuringARestartIsNotLost(t *testing.T) {
+	for times, resumed := range []int{0, 1} { // it comes before, or while the children hand over
+		r := newRig(t, newKernel(), "[peer.a]\n")
+		seen := r.execute(unix.ENOEXEC, false)
+		r.replace(&later{t.Context(), times}, "/usr/sbin/tund")
+		_ = r.byName("a").Config()
+		if seen.path != "" || r.k.resumed["a"] != resumed || !strings.Contains(r.restartErr, "context canceled") {
+			t.Errorf("executed %q, children begun anew %v, status shows %q", seen.path, r.k.resumed, r.restartErr)
+		}
+	}
+}
+
+func TestAnnouncedStopIsNotForgottenByARestart(t *testing.T) {
 	r := newRig(t, newKernel(), "[peer.a]\n")
 	seen := r.execute(unix.ENOEXEC, false)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	r.replace(ctx, "/usr/sbin/tund")
-	_ = r.byName("a").Config()
-	if seen.path != "" || r.k.resumed["a"] != 1 {
-		t.Errorf("executed %q, children begun anew %v", seen.path, r.k.resumed)
+	r.stopKind = ctl.KindStop
+	r.replace(t.Context(), "/usr/sbin/tund")
+	if seen.path != "" || r.k.resumed["a"] != 0 || !strings.Contains(r.restartErr, "a stop was announced") {
+		t.Errorf("executed %q, children begun anew %v, status shows %q", seen.path, r.k.resumed, r.restartErr)
 	}
 }
 

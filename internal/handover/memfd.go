@@ -64,7 +64,7 @@ func newMemory() (*os.File, error) {
 
 // Take reads the one record there may be, and makes sure that nobody ever reads it again.
 // Without a file there is none, and no error. Where there is more than one, all are discarded.
-// Any error means that nothing may be resumed.
+// A boot that is zero is not known. Any error means that nothing may be resumed.
 func Take(files []*os.File, boot ID) (*Record, error) {
 	if len(files) == 0 {
 		return nil, nil
@@ -84,7 +84,7 @@ func Take(files []*os.File, boot ID) (*Record, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.Boot != boot {
+	if r.Boot != boot || boot == (ID{}) {
 		r.Wipe()
 		return nil, ErrBoot
 	}

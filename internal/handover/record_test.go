@@ -238,6 +238,10 @@ func TestRecordOfAnotherBootIsRefused(t *testing.T) {
 	if _, err := Take([]*os.File{seal(t, r)}, ID{9}); !errors.Is(err, ErrBoot) {
 		t.Errorf("Take = %v", err)
 	}
+	r.Boot = ID{} // it could not be read, twice
+	if _, err := Take([]*os.File{seal(t, r)}, ID{}); !errors.Is(err, ErrBoot) {
+		t.Errorf("Take without knowing the boot = %v", err)
+	}
 }
 
 func TestFlippedBitIsFound(t *testing.T) {
