@@ -10,7 +10,7 @@ FUZZTIME := 3s
 BENCHFLAGS :=
 export VERSION ARCH DESTDIR PREFIX
 
-.PHONY: build completion install deb test-deb apt-repo demo bench test lint race e2e e2e-race fuzz rootfs test-system install-needs clean
+.PHONY: build completion notices install deb test-deb apt-repo demo bench test lint race e2e e2e-race fuzz rootfs test-system install-needs clean
 
 build: ## the programs, in bin/
 	go build $(BUILD) $(LDFLAGS) -o bin/ ./cmd/tund ./cmd/tunctl
@@ -19,7 +19,11 @@ completion: ## scripts that let shells complete commands and names of peers, in 
 	mkdir -p bin/completion
 	for shell in bash zsh fish; do go run $(BUILD) ./cmd/tunctl completion $$shell >bin/completion/tunctl.$$shell || exit 1; done
 
-install: build completion ## the same files as the package's, below DESTDIR and PREFIX
+notices: ## what those want to be said whose work is linked in, in bin/notices
+	mkdir -p bin
+	packaging/notices >bin/notices
+
+install: build completion notices ## the same files as the package's, below DESTDIR and PREFIX
 	packaging/install
 
 deb: ## the Debian package, in dist/; ARCH=arm64 and VERSION=1.2.0 for others
