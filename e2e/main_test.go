@@ -108,7 +108,7 @@ func wantInTime(t *testing.T, what string, bar time.Duration, measure func() tim
 		pace := lab.StartPace()
 		took := measure()
 		late := pace.Stop()
-		t.Logf("%s: %v; who slept was woken %v late at worst", what, took.Round(time.Millisecond), late.Round(time.Millisecond))
+		t.Logf("%s: %v; other work came %v late at worst", what, took.Round(time.Millisecond), late.Round(time.Millisecond))
 		if took <= bar || os.Getenv("TUND_RACE") != "" {
 			return
 		}

@@ -1,43 +1,92 @@
 package lab
 
-import "time"
+import (
+	"crypto/sha256"
+	"runtime"
+	"sync"
+	"time"
 
-// beat is how long a Pace sleeps at a time.
-const beat = 5 * time.Millisecond
+	"golang.org/x/sys/unix"
+)
 
-// Pace watches how promptly this machine wakes who has slept. Where that takes long,
-// other work holds the processors, and no program's own time can be told.
+const (
+	// beat is how long a Pace sleeps at a time.
+	beat = 5 * time.Millisecond
+	// piece is the processor time of a piece of its work: about that of the start of a
+	// program. rest is the time between two of them.
+	piece = 20 * time.Millisecond
+	rest  = 100 * time.Millisecond
+)
+
+// Pace watches how promptly this machine wakes who has slept, and how long a piece of work
+// takes. Where either takes long, other work holds the processors, and no program's own time
+// can be told. Both are needed: who has slept is often woken at once where who has to work
+// waits for its share.
 type Pace struct {
-	stop chan struct{}
-	late chan time.Duration
+	stop    chan struct{}
+	watches sync.WaitGroup
+
+	mu   sync.Mutex
+	late time.Duration
 }
 
 // StartPace begins to watch.
 func StartPace() *Pace {
-	p := &Pace{stop: make(chan struct{}), late: make(chan time.Duration, 1)} // one result
-	go p.run()                                                               // ends with Stop
+	p := &Pace{stop: make(chan struct{})}
+	p.watches.Go(p.sleep) // both end with Stop
+	p.watches.Go(p.work)
 	return p
 }
 
-func (p *Pace) run() {
-	timer := time.NewTimer(beat)
-	defer timer.Stop()
-	var worst time.Duration
-	for {
-		due := time.Now().Add(beat)
-		timer.Reset(beat)
-		select {
-		case <-timer.C:
-			worst = max(worst, time.Since(due))
-		case <-p.stop:
-			p.late <- worst
-			return
-		}
+func (p *Pace) sleep() {
+	for due := time.Now().Add(beat); p.pause(beat); due = time.Now().Add(beat) {
+		p.note(time.Since(due))
 	}
 }
 
-// Stop ends the watch and returns the longest time by which a sleeper was woken late.
+func (p *Pace) work() {
+	runtime.LockOSThread() // whose processor time counts
+	defer runtime.UnlockOSThread()
+	var sum [sha256.Size]byte
+	for p.pause(rest) {
+		begun, used := time.Now(), processorTime()
+		for processorTime()-used < piece {
+			sum = sha256.Sum256(sum[:])
+		}
+		p.note(time.Since(begun) - piece)
+	}
+}
+
+// processorTime is what the calling thread has used.
+func processorTime() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts); err != nil {
+		return time.Duration(1<<63 - 1) // ends the work
+	}
+	return time.Duration(ts.Nano())
+}
+
+// pause reports false when the watch ends.
+func (p *Pace) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-p.stop:
+		return false
+	}
+}
+
+func (p *Pace) note(late time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.late = max(p.late, late)
+}
+
+// Stop ends the watch and returns the longest time by which either came late.
 func (p *Pace) Stop() time.Duration {
 	close(p.stop)
-	return <-p.late
+	p.watches.Wait()
+	return p.late
 }
