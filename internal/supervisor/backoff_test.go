@@ -35,14 +35,15 @@ func TestChildGetsOnlyTheEnvironmentThatItNeeds(t *testing.T) {
 	parent := map[string]string{
 		"NOTIFY_SOCKET": "/run/x", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1", "LISTEN_FDS": "1", "LISTEN_PID": "1",
 		"LISTEN_FDNAMES": "a", "PATH": "/bin", "HOME": "/", "LD_PRELOAD": "x", "GODEBUG": "y", "GOTRACEBACK": "all", "TZ": "UTC",
-		"JOURNAL_STREAM": "8:1",
+		"JOURNAL_STREAM": "8:1", "GORACE": "z",
 	}
 	got := supervisor.Environment(func(name string) (string, bool) {
 		value, ok := parent[name]
 		return value, ok
 	})
 	want := []string{
-		"GOGC=off", "GOMEMLIMIT=16MiB", "GOMAXPROCS=3", "GODEBUG=containermaxprocs=0,asyncpreemptoff=1", "GOTRACEBACK=all", "JOURNAL_STREAM=8:1", "TZ=UTC",
+		"GOGC=off", "GOMEMLIMIT=16MiB", "GOMAXPROCS=3", "GODEBUG=containermaxprocs=0,asyncpreemptoff=1",
+		"GORACE=z", "GOTRACEBACK=all", "JOURNAL_STREAM=8:1", "TZ=UTC",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q", got)

@@ -65,7 +65,9 @@ func environment(lookup func(string) (string, bool)) []string {
 		// signals, to have it give way to nobody.
 		"GODEBUG=containermaxprocs=0,asyncpreemptoff=1",
 	}
-	for _, name := range []string{"GOTRACEBACK", "JOURNAL_STREAM", "TZ"} {
+	// GORACE matters to programs built with the race detector, whose exit would else take a
+	// second: half of the time that there is to hand over.
+	for _, name := range []string{"GORACE", "GOTRACEBACK", "JOURNAL_STREAM", "TZ"} {
 		if value, ok := lookup(name); ok {
 			env = append(env, name+"="+value)
 		}
