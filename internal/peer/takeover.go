@@ -263,6 +263,11 @@ func (p *Peer) linger(ctx context.Context) bool {
 // takeBack goes on in the same process: the indexes are its own still.
 func (p *Peer) takeBack(left *handover.Peer) {
 	p.left = false
+	if p.held != "" { // what would have closed it was forgotten
+		left.Wipe()
+		p.close()
+		return
+	}
 	if p.tunnel == nil {
 		p.open()
 		return

@@ -390,6 +390,23 @@ func TestKeysThatTheOtherSideHasClosedAreNotHandedOver(t *testing.T) {
 	})
 }
 
+func TestPeerThatWasOrderedDownIsClosedWhenNoOtherTundCame(t *testing.T) {
+	inTwo(t, nil, func(t *testing.T, w *two) {
+		w.await(time.Second, ctl.StateUp, 0, 1)
+		go func() { _, _ = w.peers[1].Down(context.Background(), true) }()
+		time.Sleep(500 * time.Millisecond) // it drains
+		left, ok, err := w.peers[0].HandOver(t.Context())
+		if !ok || err != nil {
+			t.Fatalf("left %v, %t, %v", left, ok, err)
+		}
+		w.peers[0].TakeBack(t.Context(), left)
+		time.Sleep(2 * time.Second)
+		if _, _, open := w.end(0); open || w.status(0).State != ctl.StateDown {
+			t.Errorf("open: %t, state %s", open, w.status(0).State)
+		}
+	})
+}
+
 func TestPeerWithoutATunnelHandsNothingOver(t *testing.T) {
 	off := func(side int, c *config.Peer) { c.Enabled = side == 1 }
 	inTwo(t, off, func(t *testing.T, w *two) {
