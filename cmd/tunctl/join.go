@@ -301,7 +301,7 @@ func (j *joining) explain(report *joined) {
 }
 
 // summarise shows what the invitation brings: who takes it should know its addresses
-// and, above all, its routes.
+// and, above all, its routes and the bridge that it joins.
 func (j *joining) summarise() {
 	peer := &j.invite.Peer
 	for _, line := range []struct {
@@ -310,6 +310,7 @@ func (j *joining) summarise() {
 	}{
 		{"endpoints", texts(peer.Endpoints)},
 		{"interface", []string{peer.Interface}},
+		{"bridge", []string{peer.Bridge}},
 		{"addresses", texts(peer.Addresses)},
 		{"routes", texts(peer.Routes)},
 	} {
