@@ -7,7 +7,8 @@
 // another thread. Under load that costs as much as a copy of all packets. So a
 // [Waiter] can linger: for a while it waits without telling the runtime, and then
 // nothing stands between the packet and the goroutine. When nothing has come for so long, it
-// waits as everybody does, and the whole process sleeps.
+// waits as everybody does, and the whole process sleeps. It does so at once if little has
+// come lately: all the while that it lingers, the watchdog goes on.
 package await
 
 import (
@@ -19,19 +20,36 @@ import (
 
 // Waiter is what one goroutine waits with. The zero value does not linger.
 type Waiter struct {
-	// Linger is how long a wait keeps its P. A program needs more Ps (GOMAXPROCS) than
+	// Linger is how long a wait keeps its P, if the last few began within such a time. A program needs more Ps (GOMAXPROCS) than
 	// goroutines that linger at the same time, or its other goroutines stand still
 	// meanwhile. Collecting garbage waits so long, too.
 	Linger time.Duration
 
 	timeout unix.Timespec // a field, as a local would escape to the heap
+	lately  record
+}
+
+// record is when the last waits began, on the clock of package time. The zero value says
+// that they were long ago.
+type record struct {
+	at   [4]time.Time
+	next int
+}
+
+// busy notes a wait that begins now, and says whether all of the last ones began within a
+// time before.
+func (r *record) busy(now time.Time, within time.Duration) bool {
+	oldest := r.at[r.next]
+	r.at[r.next] = now
+	r.next = (r.next + 1) % len(r.at)
+	return now.Sub(oldest) < within
 }
 
 // Wait blocks until something is said of one of fds, which it notes there, as poll(2)
 // does. A negative descriptor is passed over.
 func (w *Waiter) Wait(fds []unix.PollFd) error {
 	n, errno := 0, unix.Errno(0)
-	if w.Linger > 0 {
+	if w.Linger > 0 && w.lately.busy(time.Now(), w.Linger) {
 		n, errno = w.linger(fds)
 	}
 	for n == 0 && errno == 0 || errno == unix.EINTR {

@@ -36,6 +36,7 @@ func start(t *testing.T, linger time.Duration, fd, stop int) (thread int, done c
 		defer runtime.UnlockOSThread()
 		threads <- unix.Gettid()
 		w := await.Waiter{Linger: linger}
+		hurry(&w)
 		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(stop), Events: unix.POLLIN}}
 		err := w.Wait(fds)
 		done <- result{fds[0].Revents, fds[1].Revents, err}
@@ -47,6 +48,13 @@ func start(t *testing.T, linger time.Duration, fd, stop int) (thread int, done c
 	case <-time.After(block):
 	}
 	return thread, done
+}
+
+// hurry has waits end in quick succession, after which the next one lingers.
+func hurry(w *await.Waiter) {
+	for range 8 {
+		_ = w.Wait([]unix.PollFd{{Fd: 1 << 20}}) // not open: that is said at once
+	}
 }
 
 func end(t *testing.T, done chan result) result {
@@ -141,6 +149,7 @@ func TestWaitGoesOnAfterASignal(t *testing.T) {
 func TestWaitReportsAClosedDescriptor(t *testing.T) {
 	each(t, func(t *testing.T, linger time.Duration) {
 		w := await.Waiter{Linger: linger}
+		hurry(&w)
 		fds := []unix.PollFd{{Fd: 1 << 20, Events: unix.POLLIN}}
 		if err := w.Wait(fds); fds[0].Revents != unix.POLLNVAL || err != nil {
 			t.Errorf("%#x, %v", fds[0].Revents, err)
@@ -171,6 +180,7 @@ func TestWaitDoesNotAllocate(t *testing.T) {
 	fds := []unix.PollFd{{Fd: int32(r.Fd()), Events: unix.POLLIN}}
 	for _, linger := range lingers {
 		w := await.Waiter{Linger: linger}
+		hurry(&w)
 		if n := testing.AllocsPerRun(100, func() { _ = w.Wait(fds) }); n != 0 {
 			t.Errorf("linger %v: %v allocations", linger, n)
 		}
