@@ -23,6 +23,9 @@ const (
 	refusedPause = 30 * time.Second // after "I am to stay down"
 	// duplicatePause gives the session that goes on time to be established here.
 	duplicatePause = time.Second
+	// eager is how long the first pause stays the longest after a session in use was
+	// lost: a tund that was killed is back by then.
+	eager = 2 * time.Second
 )
 
 // DialFunc reaches the peer at one address.
@@ -39,6 +42,7 @@ type dial struct {
 	cancel   context.CancelFunc
 	try      uint64 // number of the present try; events of others are stale
 	failures int
+	eager    time.Duration // until then pauses do not grow
 }
 
 // dialEvent is a step, or with end set the outcome, of a try.
@@ -123,7 +127,9 @@ func (p *Peer) planDial(code session.CloseCode) {
 	case session.CloseStayDown, session.CloseDisabled:
 		pause = refusedPause
 	default:
-		p.dial.failures++
+		if p.dial.failures == 0 || p.o.Now() >= p.dial.eager {
+			p.dial.failures++
+		}
 		pause = session.Backoff(p.dial.failures, rand.Float64())
 	}
 	p.agenda.set(taskDial, p.o.Now()+pause)

@@ -271,6 +271,9 @@ func (p *Peer) onMainClosed(body session.Closed) {
 		p.log.Log(context.Background(), first(&p.view.unkept), "session lost", "err", body.Err)
 	}
 	p.wait.exchangesLost(body.Err)
+	if p.dial.failures == 0 {
+		p.dial.eager = p.o.Now() + eager
+	}
 	p.planDial(body.Code)
 }
 

@@ -16,10 +16,29 @@ func TestASessionThatWasGoodIsRedialledSoon(t *testing.T) {
 		for i := range 12 {
 			w.await(time.Second, ctl.StateUp, 0, 1)
 			time.Sleep(time.Minute)
+			w.setOff(true) // or it may be back before it is looked at
 			w.cutSessions()
 			synctest.Wait() // a dial may come within a millisecond
 			if s := w.status(0); s.State != ctl.StateDegraded {
 				t.Fatalf("%s after cut %d", s.State, i)
+			}
+			w.setOff(false)
+		}
+	})
+}
+
+func TestAPeerThatWasAwayForASecondIsBackSoonAfter(t *testing.T) {
+	inTwo(t, nil, func(t *testing.T, w *two) {
+		for i := range 20 {
+			w.await(time.Second, ctl.StateUp, 0, 1)
+			time.Sleep(time.Minute)
+			w.setOff(true)
+			w.cutSessions()
+			time.Sleep(1500 * time.Millisecond)
+			w.setOff(false)
+			time.Sleep(300 * time.Millisecond)
+			if s := w.status(0); s.State != ctl.StateUp {
+				t.Fatalf("%s after absence %d: %s", s.State, i, s.LastError)
 			}
 		}
 	})
