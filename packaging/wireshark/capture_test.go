@@ -65,7 +65,7 @@ func (c *capture) write(t *testing.T, path string) {
 		}
 		b = append(b, packet...)
 	}
-	if err := os.WriteFile(path, b, 0o600); err != nil {
+	if err := os.WriteFile(path, b, 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -16,11 +16,29 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"tund/internal/keys"
 	"tund/internal/wire"
 )
+
+const nobody = 65534
+
+// booleans are words in newer versions.
+var booleans = strings.NewReplacer("True", "1", "False", "0")
+
+// readable is a directory that others may read.
+func readable(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
 
 // see writes a capture and returns what tshark shows of it: the fields of each packet that
 // the filter selects.
@@ -30,16 +48,25 @@ func see(t *testing.T, c *capture, filter string, fields ...string) [][]string {
 	if err != nil {
 		t.Skip("no tshark here: package tshark")
 	}
-	if _, err := os.ReadFile("tund.lua"); err != nil { // so go test knows what the result depends on
+	dir := readable(t)
+	dissector, err := os.ReadFile("tund.lua")
+	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "capture.pcap")
-	c.write(t, path)
-	args := []string{"-n", "-X", "lua_script:tund.lua", "-r", path, "-Y", filter, "-T", "fields", "-E", "separator=|"}
+	if err := os.WriteFile(filepath.Join(dir, "tund.lua"), dissector, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.write(t, filepath.Join(dir, "capture.pcap"))
+	args := []string{"-n", "-X", "lua_script:tund.lua", "-r", "capture.pcap", "-Y", filter, "-T", "fields", "-E", "separator=|"}
 	for _, field := range fields {
 		args = append(args, "-e", field)
 	}
 	cmd := exec.Command(program, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "HOME="+dir)
+	if os.Getuid() == 0 { // for whom newer versions load no scripts
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	}
 	stderr := new(bytes.Buffer)
 	cmd.Stderr = stderr
 	out, err := cmd.Output()
@@ -47,7 +74,7 @@ func see(t *testing.T, c *capture, filter string, fields ...string) [][]string {
 		t.Fatalf("tshark: %v\n%s", err, stderr)
 	}
 	var rows [][]string
-	for line := range strings.Lines(string(out)) {
+	for line := range strings.Lines(booleans.Replace(string(out))) {
 		rows = append(rows, strings.Split(strings.TrimSuffix(line, "\n"), "|"))
 	}
 	return rows
