@@ -84,6 +84,7 @@ type member struct {
 	*peer.Peer
 	stop  context.CancelCauseFunc
 	ended chan struct{}
+	busy  bool // it could not hand over
 }
 
 // reloadRequest asks the loop for a reload.
@@ -182,6 +183,7 @@ func (d *Daemon) run(ctx, inner context.Context, server *ctl.Server) error {
 				stopHelpers()
 				d.gates.closeAll(d.gates.open)
 				d.leave()
+				d.abandonBusy()
 			}
 			d.stopAll(errStopping)
 			return nil
@@ -228,7 +230,7 @@ func (d *Daemon) onChange(ctx context.Context, e watch.Event) {
 // start runs a peer. It returns when its tunnel is open, or could not be opened.
 // left is what an earlier tund has left of that; nil: nothing.
 func (d *Daemon) start(ctx context.Context, cfg config.Peer, left *handover.Inherited) *member {
-	ctx, stop := context.WithCancelCause(ctx)
+	ctx, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	m := &member{
 		Peer:  peer.New(peer.Options{Log: d.log, Config: cfg, Node: d.node, Open: d.open, Changed: d.changed, Inherited: left}),
 		stop:  stop,

@@ -38,6 +38,7 @@ type kernel struct {
 
 	stalled atomic.Bool     // nobody looks after children
 	stuck   <-chan struct{} // open waits until it is closed; nil: it does not
+	waiting atomic.Bool     // an open does
 }
 
 func newKernel(foreign ...string) *kernel {
@@ -58,6 +59,7 @@ func (k *kernel) open(o peer.Opening) (peer.Tunnel, error) {
 	stuck := k.stuck
 	k.mu.Unlock()
 	if stuck != nil {
+		k.waiting.Store(true)
 		<-stuck
 	}
 	k.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"strings"
@@ -20,6 +21,9 @@ import (
 const (
 	// exportLimit is more than a child has to hand over.
 	exportLimit = 3 * time.Second
+	// exportsAtOnce is how many children hand over at the same time: each has two seconds
+	// of its own, which it would not get beside a thousand others.
+	exportsAtOnce = 64
 	// tryLimit is how long the program may take to check the configuration.
 	tryLimit = 10 * time.Second
 )
@@ -103,25 +107,28 @@ func (d *Daemon) leave() {
 	d.log.Info("state handed over", "record", record.ID.String(), "count", len(record.Peers))
 }
 
-// export ends all children at the same time and collects what they leave. The error says that
-// a peer was busy; it goes on.
+// abandonBusy leaves peers that did not hand over to the end of this process: stopped in
+// order, they would tell the other side and take the device away.
+func (d *Daemon) abandonBusy() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	maps.DeleteFunc(d.members, func(_ string, m *member) bool { return m.busy })
+}
+
+// export ends all children and collects what they leave. The error says that a peer was busy;
+// it goes on.
 func (d *Daemon) export() (*handover.Record, error) {
 	r := &handover.Record{ID: handover.NewID(), Version: d.o.Version, Resting: d.node.indexes.Resting()}
 	r.Boot, _ = handover.Boot() // without it the record is refused, and that is said
-	ctx, cancel := context.WithTimeout(context.Background(), exportLimit)
-	defer cancel()
 	members := d.all()
 	parts, failed := make([]*handover.Peer, len(members)), make([]error, len(members))
+	places := make(chan struct{}, exportsAtOnce)
 	var wg sync.WaitGroup
 	for i, m := range members {
 		wg.Go(func() {
-			left, ok, err := m.HandOver(ctx)
-			if ok {
-				parts[i] = &left
-			}
-			if err != nil {
-				failed[i] = fmt.Errorf("peer %s: hand over: %w", m.Name(), err)
-			}
+			places <- struct{}{}
+			parts[i], failed[i] = m.exported()
+			<-places
 		})
 	}
 	wg.Wait()
@@ -135,6 +142,21 @@ func (d *Daemon) export() (*handover.Record, error) {
 		}
 	}
 	return r, errors.Join(failed...)
+}
+
+// exported ends the peer's child and returns what it leaves; nil: nothing.
+func (m *member) exported() (*handover.Peer, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), exportLimit)
+	defer cancel()
+	left, ok, err := m.HandOver(ctx)
+	m.busy = err != nil
+	if err != nil {
+		return nil, fmt.Errorf("peer %s: hand over: %w", m.Name(), err)
+	}
+	if !ok {
+		return nil, nil
+	}
+	return &left, nil
 }
 
 // replace puts the program anew in the place of this process. It returns only if that has

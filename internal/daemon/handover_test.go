@@ -150,6 +150,32 @@ func TestEndIsAHandOverOnlyWithAStoreAndUnlessAStopWasAnnounced(t *testing.T) {
 	}
 }
 
+// A goodbye would take a device away that the next tund is to have.
+func TestPeerThatIsTooBusyToHandOverIsLeftAsItIs(t *testing.T) {
+	k := newKernel()
+	r := newRig(t, k, "[peer.a]\n[peer.b]\n")
+	a := r.byName("a")
+	if _, err := a.Down(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	stuck := make(chan struct{})
+	k.hangOpening(stuck)
+	go func() { _ = a.Up(t.Context()) }() // ends with stuck
+	for !k.waiting.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	record, err := r.export()
+	if err == nil || !strings.Contains(err.Error(), "peer a: hand over: ") || len(record.Peers) != 1 || record.Peers[0].Name != "b" {
+		t.Errorf("exported %d peers: %v", len(record.Peers), err)
+	}
+	r.abandonBusy()
+	if left := r.all(); len(left) != 1 || left[0].Name() != "b" {
+		t.Errorf("%d peers will be told goodbye", len(left))
+	}
+	close(stuck)
+	r.stopMembers(errStopping, a)
+}
+
 func TestProgramIsTriedBeforeItTakesThePlace(t *testing.T) {
 	dir := t.TempDir()
 	for name, c := range map[string]struct{ script, want string }{
