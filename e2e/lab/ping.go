@@ -157,6 +157,21 @@ func (p *Ping) Replies() int {
 	return len(p.replies)
 }
 
+// GapSince returns the longest time without an answer since some moment, the present one
+// included.
+func (p *Ping) GapSince(start time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	longest, last := time.Duration(0), start
+	for _, reply := range p.replies {
+		if reply.at.After(last) {
+			longest = max(longest, reply.at.Sub(last))
+			last = reply.at
+		}
+	}
+	return max(longest, time.Since(last))
+}
+
 // Stop ends the ping and returns the result. Requests that were on their way at this
 // moment do not count as lost: as many as were sent within the longest round trip.
 func (p *Ping) Stop() PingResult {

@@ -1,0 +1,62 @@
+package system
+
+import (
+	"testing"
+	"time"
+
+	"tund/e2e/lab"
+)
+
+// backLimit bounds how long traffic may wait after tund was killed.
+const backLimit = time.Second
+
+func TestTrafficIsBackWithinASecondAfterAKill(t *testing.T) {
+	p := upPair(t)
+	for _, m := range []*Machine{p.alpha, p.beta} {
+		device := map[string]string{"alpha": "tun-beta", "beta": "tun-alpha"}[m.Name]
+		index := m.Index(device)
+		talk := p.beta.Converse(p.alpha.Node, lab.Addr(alphaInner))
+		out, back := p.alpha.StartPing(betaInner), p.beta.StartPing(alphaInner)
+		before := m.MainPID()
+		m.Signal("KILL")
+		lab.Until(t, 10*time.Second, m.Name+" has another main process", func() bool {
+			pid := m.MainPID()
+			return pid != 0 && pid != before
+		})
+		p.awaitUp()
+		replies := out.Replies()
+		lab.Until(t, 5*time.Second, "answers come again", func() bool { return out.Replies() > replies+10 })
+		for name, r := range map[string]lab.PingResult{"alpha to beta": out.Stop(), "beta to alpha": back.Stop()} {
+			t.Logf("kill of %s: ping, %s: %v", m.Name, name, r)
+			if r.LongestGap > backLimit {
+				t.Errorf("kill of %s: ping, %s: no answer for %v, want at most %v", m.Name, name, r.LongestGap, backLimit)
+			}
+		}
+		if err := talk.Say(5 * time.Second); err != nil {
+			t.Errorf("kill of %s: TCP connection: %v", m.Name, err)
+		}
+		if got := m.Index(device); got != index {
+			t.Errorf("kill of %s: device has index %d, had %d", m.Name, got, index)
+		}
+	}
+}
+
+// systemd ends a service that does not answer, and starts it again.
+func TestWatchdogEndsAHungService(t *testing.T) {
+	p := upPair(t)
+	before := p.beta.MainPID()
+	p.beta.Signal("STOP")
+	start := time.Now()
+	lab.Until(t, 30*time.Second, "beta has another main process", func() bool {
+		pid := p.beta.MainPID()
+		return pid != 0 && pid != before
+	})
+	t.Logf("another one runs after %v", time.Since(start).Round(time.Millisecond))
+	p.beta.AwaitActive(upLimit)
+	p.awaitUp()
+	p.wantPing()
+	if restarts := p.beta.Show("NRestarts"); restarts != "1" {
+		t.Errorf("%s restarts, want 1", restarts)
+	}
+	p.beta.Shell("journalctl --quiet -o cat -u tund | grep -F 'Watchdog timeout'")
+}

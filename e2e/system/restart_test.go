@@ -1,0 +1,40 @@
+package system
+
+import (
+	"fmt"
+	"testing"
+)
+
+func TestPlannedRestartsLoseNothing(t *testing.T) {
+	p := upPair(t)
+	l := p.start()
+	for i := range 20 {
+		m := []*Machine{p.alpha, p.beta}[i%2]
+		l.wantInTime(fmt.Sprintf("restart %d", i+1), func() { restart(t, p, m) })
+	}
+	l.wantNothingLost("20 restarts")
+}
+
+// restart restarts tund on one machine of a pair and waits until both are as they were.
+func restart(t *testing.T, p *pair, m *Machine) {
+	t.Helper()
+	before := m.MainPID()
+	m.Run("systemctl", "restart", unit)
+	if m.MainPID() == before {
+		t.Fatalf("%s is the same process after its restart", m.Name)
+	}
+	p.awaitUp()
+	wantResumed(t, m)
+}
+
+// Restarts one after the other, without waiting for anything but systemctl.
+func TestHastyRestartsLoseNothing(t *testing.T) {
+	p := upPair(t)
+	l := p.start()
+	for range 10 {
+		p.alpha.Run("systemctl", "restart", unit)
+		p.beta.Run("systemctl", "restart", unit)
+	}
+	p.awaitUp()
+	l.wantNothingLost("hasty restarts")
+}

@@ -1,0 +1,75 @@
+package system
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// An administrator who is logged in through the tunnel upgrades the host at its other end.
+func TestUpgradeThroughTheTunnelItself(t *testing.T) {
+	p := upPair(t)
+	p.step("log in", func() { admit(p.alpha, p.beta) })
+	session := p.alpha.LogIn(betaInner)
+	p.alpha.Put(packageFile(t, newer), "/root/newer.deb")
+	p.alpha.Put(packageFile(t, older), "/root/older.deb")
+	l := p.start()
+	p.step("copy the packages", func() {
+		for _, version := range []string{older, newer} {
+			p.alpha.Put(packageFile(t, version), "/root/"+packageName(version))
+			p.alpha.Run("scp", "-q", "-o", "BatchMode=yes", "/root/"+packageName(version), "root@"+betaInner+":")
+		}
+	})
+	for _, version := range []string{newer, older} {
+		p.step("go to "+version, func() {
+			l.wantInTime("package "+version, func() { exchange(p, session, version) })
+		})
+	}
+	p.step("upgrade the near end", func() {
+		know(t, p.alpha, newer)
+		command := []string{"upgrade"}
+		l.wantInTime("upgrade", func() {
+			p.alpha.Run(append([]string{"apt-get", "-y"}, command...)...)
+			command = []string{"install", "--reinstall", "tund"} // should this have to be done again
+		})
+		session.Run(5*time.Second, "true")
+		wantVersion(t, p.alpha, newer)
+		wantResumed(t, p.alpha)
+	})
+	l.wantNothingLost("upgrades and downgrade")
+}
+
+// exchange installs a package on beta, through the tunnel that it is about.
+func exchange(p *pair, session *Session, version string) {
+	p.t.Helper()
+	before := p.beta.MainPID()
+	session.Run(time.Minute, "DEBIAN_FRONTEND=noninteractive apt-get install -y --reinstall --allow-downgrades /root/"+packageName(version))
+	session.Run(5*time.Second, "tunctl")
+	wantVersion(p.t, p.beta, version)
+	if p.beta.MainPID() == before {
+		p.t.Errorf("beta's tund was not restarted")
+	}
+	p.awaitUp()
+	wantResumed(p.t, p.beta)
+}
+
+// admit lets root of one machine log in on another.
+func admit(from, to *Machine) {
+	from.Run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/id_ed25519")
+	to.RunInput(from.Read("/root/.ssh/id_ed25519.pub"), "sh", "-ec",
+		"mkdir -p -m 700 /root/.ssh; cat >/root/.ssh/authorized_keys; ssh-keygen -A; systemctl start ssh")
+}
+
+// wantVersion fails the test unless a machine's running tund is of a version.
+func wantVersion(t *testing.T, m *Machine, want string) {
+	t.Helper()
+	if got := m.Status().Node.Version; got != want {
+		t.Errorf("%s: tund says it is %s, want %s", m.Name, got, want)
+	}
+}
+
+// packageFile returns the path of a version's package.
+func packageFile(t *testing.T, version string) string {
+	t.Helper()
+	return filepath.Join(repositories(t), newer, "pool", "main", "t", "tund", packageName(version))
+}
