@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -152,15 +153,15 @@ func TestAKeepaliveIsNotSentBeforeItsTime(t *testing.T) {
 		p := newPair(t, pipe.ModeTUN, c)
 		p.rekey(1)
 		synctest.Wait()
-		sent := 0
-		p.a.socket.link(func([]byte) { sent++ })
+		var sent atomic.Int32
+		p.a.socket.link(func([]byte) { sent.Add(1) })
 		p.a.restart(c, 3*time.Second)
 		time.Sleep(7*time.Second - 1)
-		if synctest.Wait(); sent != 0 {
-			t.Errorf("%d sent before", sent)
+		if synctest.Wait(); sent.Load() != 0 {
+			t.Errorf("%d sent before", sent.Load())
 		}
 		time.Sleep(time.Nanosecond)
-		if synctest.Wait(); sent == 0 {
+		if synctest.Wait(); sent.Load() == 0 {
 			t.Error("none sent")
 		}
 	})
