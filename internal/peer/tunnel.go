@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync/atomic"
 
 	"tund/internal/config"
@@ -109,13 +110,19 @@ type maker struct {
 	shelf   Shelf
 	engine  func() string
 	command func(name string) *exec.Cmd
+	gate    *supervisor.Gate
 }
+
+// startsAtOnce is how many first children may be starting for each processor. Now and then
+// one waits for the other side of its pipe.
+const startsAtOnce = 4
 
 // NewOpener returns the Opener of the real thing. engine says what a child
 // shall seal and open with, when it starts. command makes the process of a child; nil
 // stands for this program in its other role.
 func NewOpener(net *netcfg.Manager, shelf Shelf, engine func() string, command func(name string) *exec.Cmd) Opener {
-	return (&maker{net: net, shelf: shelf, engine: engine, command: command}).open
+	gate := supervisor.NewGate(startsAtOnce * runtime.NumCPU())
+	return (&maker{net: net, shelf: shelf, engine: engine, command: command, gate: gate}).open
 }
 
 func (m *maker) open(o Opening) (Tunnel, error) {
@@ -133,6 +140,7 @@ func (m *maker) open(o Opening) (Tunnel, error) {
 		Device:      t.device.File(),
 		Socket:      t.socket.File(),
 		Command:     m.command,
+		Gate:        m.gate,
 		Environment: func() []string { return []string{pipe.EngineVariable + "=" + m.engine()} },
 		Configure:   func() pipe.Configure { return *t.configure.Load() },
 		Events:      o.Events,

@@ -235,6 +235,7 @@ func (c *child) onConfigured(ctx context.Context, m pipe.Message) {
 
 func (c *child) started(ctx context.Context, s Started) {
 	c.watch.phase = running
+	c.s.entered()
 	c.setTimer(c.s.o.Heartbeat)
 	c.s.o.Log.Info("child started", "child", c.number, "pid", c.cmd.Process.Pid)
 	if c.watch.leave == nil {

@@ -1,6 +1,9 @@
 package supervisor
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // What the tests look at from inside.
 var (
@@ -29,4 +32,23 @@ func (s *Supervisor) Begun() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.begun
+}
+
+// Enter, Leave, Waiting and Full are the gate as supervisors use it and see it.
+func Enter(g *Gate, ctx context.Context, left <-chan struct{}, urgent bool) bool { //nolint:revive // the gate comes first, as a receiver would
+	return g.enter(ctx, left, urgent)
+}
+
+func Leave(g *Gate) { g.leave() }
+
+func Waiting(g *Gate) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.waiting)
+}
+
+func Full(g *Gate) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.free == 0
 }

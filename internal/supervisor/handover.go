@@ -50,7 +50,8 @@ func (s State) Format(state fmt.State, _ rune) {
 //
 // The child is gone when HandOver returns. One that does not answer and exit within 2 s,
 // or before ctx is done, is killed and hands over nothing; nor does one that ended in any
-// other way than by this. The error says why.
+// other way than by this. The error says why. What was to be resumed by a child that has
+// not been started yet is returned as it was.
 func (s *Supervisor) HandOver(ctx context.Context) (State, error) {
 	if !s.tellToLeave() {
 		return State{}, fmt.Errorf("hand over: %w", ErrGone)
@@ -82,7 +83,15 @@ func (s *Supervisor) tellToLeave() bool {
 	}
 	s.leaving = true
 	close(s.leave)
+	s.asked = s.begun
 	return s.begun
+}
+
+// awaited says whether HandOver waits for what Run makes of it.
+func (s *Supervisor) awaited() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked
 }
 
 func (s *Supervisor) begin() {

@@ -22,7 +22,7 @@ func (s *Supervisor) longestWait() time.Duration {
 // moveOn notes that Run is alive.
 func (s *Supervisor) moveOn() { s.setMoved(time.Now()) }
 
-// rest notes that Run has ended.
+// rest notes that Run has ended, or has not come to its first child yet.
 func (s *Supervisor) rest() { s.setMoved(time.Time{}) }
 
 func (s *Supervisor) setMoved(t time.Time) {

@@ -39,6 +39,9 @@ type Options struct {
 	// Resume, if not nil, is what an earlier child has handed over. The first child of Run,
 	// and no other, goes on from it. Run wipes it.
 	Resume *State
+	// Gate, if not nil, is shared with other supervisors: it bounds how many first children
+	// start at a time.
+	Gate *Gate
 	// Heartbeat is the time between heartbeats: 0 stands for 10 s.
 	Heartbeat time.Duration
 	// Events receives what happens, in order. Run waits until each is taken.
@@ -66,12 +69,14 @@ type Supervisor struct {
 	hurry   chan struct{} // closed when HandOver has no time left
 	ended   chan struct{} // closed when Run returns
 	outcome outcome       // of HandOver; Run's until ended is closed
+	entered func()        // to be called when the first child has started, or ended
 
 	mu      sync.Mutex // guards what follows
 	current *child     // takes messages; nil unless one is running
 	moved   time.Time  // when Run last got on with something; zero: it does not run
 	begun   bool       // Run was called
 	leaving bool       // leave is closed
+	asked   bool       // HandOver waits for the outcome
 }
 
 // New returns a Supervisor, which has not started anything yet.
@@ -104,6 +109,9 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	s.begin()
 	defer s.rest()
 	backoff := time.Duration(0)
+	if !s.enter(ctx) {
+		return nil
+	}
 	for number := uint64(1); ; number++ {
 		s.moveOn()
 		began := time.Now()
@@ -124,12 +132,28 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	}
 }
 
+// enter waits at the gate. Where Run is to end meanwhile it reports false, and HandOver
+// returns what no child has come to know.
+func (s *Supervisor) enter(ctx context.Context) bool {
+	if s.o.Gate.enter(ctx, s.leave, s.o.Resume != nil) {
+		s.entered = sync.OnceFunc(s.o.Gate.leave)
+		return true
+	}
+	if s.awaited() && s.o.Resume != nil {
+		s.outcome = outcome{state: *s.o.Resume}
+		return false
+	}
+	s.o.Resume.Wipe()
+	return false
+}
+
 // runChild runs one child from its start until it is gone.
 func (s *Supervisor) runChild(ctx context.Context, number uint64) (pid int, err error) {
 	resume := s.o.Resume
 	if number > 1 {
 		resume = nil
 	}
+	defer s.entered()
 	defer resume.Wipe()
 	c, err := s.start(number)
 	if err != nil {
