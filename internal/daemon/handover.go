@@ -118,6 +118,7 @@ func (d *Daemon) abandonBusy() {
 // export ends all children and collects what they leave. The error says that a peer was busy;
 // it goes on.
 func (d *Daemon) export() (*handover.Record, error) {
+	d.shelf.Settle() // while packets flow
 	r := &handover.Record{ID: handover.NewID(), Version: d.o.Version, Resting: d.node.indexes.Resting()}
 	r.Boot, _ = handover.Boot() // without it the record is refused, and that is said
 	members := d.all()

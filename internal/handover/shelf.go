@@ -46,9 +46,13 @@ type Inherited struct {
 
 // Shelf holds the descriptors that outlive this process: those of its own tunnels, and
 // for a while those that an earlier process has left. It is safe for concurrent use.
+//
+// The store gets them one after the other, and no peer waits for that: systemd compares
+// each with all that it has, which takes it seconds where there are thousands.
 type Shelf struct {
-	log   *slog.Logger
-	store Store
+	log     *slog.Logger
+	store   Store
+	errands errands
 
 	mu   sync.Mutex
 	last uint32
@@ -148,7 +152,8 @@ func (s *Shelf) DiscardRest() {
 }
 
 // KeepDevice takes a device, and soon its socket, into the store, under a number of their
-// own. What can't be stored is lost with this process; the log says so.
+// own. It does not wait for the store: see Settle. What can't be stored is lost with this
+// process; the log says so.
 func (s *Shelf) KeepDevice(device *os.File) (number uint32) {
 	s.mu.Lock()
 	s.last++
@@ -170,16 +175,21 @@ func (s *Shelf) KeepSocket(number uint32, socket *os.File) {
 	s.own[number] = t
 	s.mu.Unlock()
 	if another {
-		s.unstore(name)
+		s.errands.add(func() { s.unstore(name) })
 	}
 	s.keep(name, socket)
 }
 
 func (s *Shelf) keep(name string, file *os.File) {
-	if err := s.store.Store(name, file); err != nil {
-		s.log.Error("descriptor not stored", "err", err)
-	}
+	s.errands.add(func() {
+		if err := s.store.Store(name, file); err != nil {
+			s.log.Error("descriptor not stored", "err", err)
+		}
+	})
 }
+
+// Settle returns when the store has all that it was to get so far.
+func (s *Shelf) Settle() { <-s.errands.add(func() {}) }
 
 // Drop takes a tunnel out of the store, and returns when no duplicate is left there: an
 // interface goes with the last descriptor. It does not close those of this process.
@@ -194,8 +204,10 @@ func (s *Shelf) Drop(number uint32) {
 }
 
 func (s *Shelf) remove(t Tunnel) {
-	s.unstore(nameOf(devicePrefix, t.Number))
-	s.unstore(nameOf(socketPrefix, t.Number))
+	<-s.errands.add(func() {
+		s.unstore(nameOf(devicePrefix, t.Number))
+		s.unstore(nameOf(socketPrefix, t.Number))
+	})
 }
 
 func (s *Shelf) unstore(name string) {

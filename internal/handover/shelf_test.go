@@ -98,6 +98,7 @@ func TestNumbersGoOnBehindThoseThatWereLeft(t *testing.T) {
 		t.Errorf("number %d, want 42", n)
 	}
 	s.KeepSocket(42, something(t, "s"))
+	s.Settle()
 	if got := store.names(); got != "d42 u42" {
 		t.Errorf("stored: %s", got)
 	}
@@ -198,5 +199,43 @@ func enterNamespace(t *testing.T) {
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatalf("unshare: %v", err)
+	}
+}
+
+// slowStore is a manager with much to do: it takes a descriptor when it is told to.
+type slowStore struct {
+	fakeStore
+	take chan struct{}
+}
+
+func (s *slowStore) Store(name string, files ...*os.File) error {
+	<-s.take
+	return s.fakeStore.Store(name, files...)
+}
+
+func TestNobodyWaitsForASlowStoreButWhoDropsOrSettles(t *testing.T) {
+	store := &slowStore{fakeStore: fakeStore{kept: map[string]*os.File{}}, take: make(chan struct{})}
+	s, _, _ := newShelf(t, store)
+	first := s.KeepDevice(something(t, "d1"))
+	s.KeepSocket(first, something(t, "u1"))
+	second := s.KeepDevice(something(t, "d2"))
+	if got := store.names(); got != "" {
+		t.Errorf("stored: %s", got)
+	}
+	dropped := make(chan struct{})
+	go func() { s.Drop(first); close(dropped) }()
+	for range 3 {
+		select {
+		case <-dropped:
+			t.Fatal("dropped before it was stored: it would stay for ever")
+		case store.take <- struct{}{}:
+		}
+	}
+	<-dropped
+	go func() { store.take <- struct{}{} }()
+	s.KeepSocket(second, something(t, "u2"))
+	s.Settle()
+	if got := store.names(); got != "d2 u2" {
+		t.Errorf("stored: %s", got)
 	}
 }
