@@ -100,7 +100,7 @@ func killGroups(prefix string) error {
 
 // removeGroup removes a control group and those below it, once their processes are gone.
 func removeGroup(top string) error {
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute) // a thousand devices go slowly
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	for {
