@@ -72,8 +72,8 @@ rootfs: install-needs ## begins, in the background, to make what test-system boo
 	scripts/make-rootfs bookworm trixie >bin/rootfs.log 2>&1 &
 
 test-system: ## the package on whole Debian systems, booted with systemd (root)
-	scripts/install-needs tools system
-	go test -count=1 -timeout 15m ./e2e/system
+	scripts/install-needs tools system deb
+	go test -count=1 -timeout 15m -parallel 4 ./e2e/system
 
 install-needs: ## what tests and demonstration need and this machine lacks
 	scripts/install-needs tools system deb

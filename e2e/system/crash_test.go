@@ -43,6 +43,7 @@ func TestTrafficIsBackWithinASecondAfterAKill(t *testing.T) {
 
 // systemd ends a service that does not answer, and starts it again.
 func TestWatchdogEndsAHungService(t *testing.T) {
+	t.Parallel()
 	p := upPair(t)
 	before := p.beta.MainPID()
 	p.beta.Signal("STOP")

@@ -12,6 +12,7 @@ import (
 
 // The package from its installation to its purge, by the commands of the manual.
 func TestPackageFromInstallToPurge(t *testing.T) {
+	t.Parallel()
 	f := NewFleet(t)
 	p := &pair{Fleet: f}
 	p.alpha, p.beta, p.link = f.Pair("bookworm", "bookworm")

@@ -14,6 +14,7 @@ import (
 )
 
 func TestMachinesBootAndLeaveNothing(t *testing.T) {
+	t.Parallel()
 	name := ""
 	t.Run("fleet", func(t *testing.T) {
 		f := NewFleet(t)

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"sync"
 	"testing"
 
 	"tund/e2e/lab"
@@ -42,5 +43,17 @@ func runTests(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	defer begin().Wait()
 	return m.Run(), nil
+}
+
+// begin makes what takes long and tests need, all at the same time. Whoever needs one of it
+// waits for it, and hears of its errors.
+func begin() *sync.WaitGroup {
+	var wg sync.WaitGroup
+	wg.Go(func() { _, _ = makeRepositories() })
+	for _, suite := range []string{"bookworm", "trixie"} {
+		wg.Go(func() { _, _ = rootFS(suite) })
+	}
+	return &wg
 }

@@ -1,6 +1,7 @@
 package system
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -42,14 +43,18 @@ var makeRepositories = sync.OnceValues(func() (string, error) {
 	if dir := os.Getenv("TUND_REPOSITORIES"); dir != "" {
 		return filepath.Abs(dir)
 	}
-	var packages []string
-	for _, version := range []string{older, newer} {
-		file, err := buildPackage(version)
-		if err != nil {
-			return "", err
-		}
-		packages = append(packages, file)
-		if err := makeRepository(version, packages); err != nil {
+	versions := []string{older, newer}
+	packages, failures := make([]string, len(versions)), make([]error, len(versions))
+	var wg sync.WaitGroup
+	for i, version := range versions {
+		wg.Go(func() { packages[i], failures[i] = buildPackage(version) })
+	}
+	wg.Wait()
+	if err := errors.Join(failures...); err != nil {
+		return "", err
+	}
+	for i, version := range versions {
+		if err := makeRepository(version, packages[:i+1]); err != nil {
 			return "", err
 		}
 	}
@@ -59,7 +64,7 @@ var makeRepositories = sync.OnceValues(func() (string, error) {
 // buildPackage makes the package of a version and returns its path. It compresses little:
 // half of the time would go into that.
 func buildPackage(version string) (string, error) {
-	dir := filepath.Join(scratch, "packages")
+	dir := filepath.Join(scratch, "packages", version)
 	cmd := exec.Command(filepath.Join(moduleRoot, "packaging", "build-deb"), dir)
 	cmd.Env = append(os.Environ(), "VERSION="+version, "DPKG_DEB_COMPRESSOR_TYPE=gzip", "DPKG_DEB_COMPRESSOR_LEVEL=1")
 	if out, err := cmd.CombinedOutput(); err != nil {

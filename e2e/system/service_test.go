@@ -28,6 +28,7 @@ func TestDebian13InstallsStartsAndRestarts(t *testing.T) {
 }
 
 func TestServiceIsHardenedAndItsUnitsAreRight(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, "bookworm", "bookworm")
 	wantHardened(t, p.alpha)
 	wantOutput(t, p.alpha, "", "systemd-analyze", "verify", "--man=no", unit, "tund.socket")
@@ -96,6 +97,7 @@ func wantSandbox(t *testing.T, m *Machine) {
 // systemd holds the control socket and the port, and starts tund at the first use of
 // either.
 func TestSocketActivationStartsTheService(t *testing.T) {
+	t.Parallel()
 	p := upPair(t)
 	p.alpha.Run("systemctl", "stop", unit)
 	p.alpha.Run("systemctl", "start", "tund.socket")
