@@ -1,6 +1,9 @@
 package system
 
 import (
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,7 +17,7 @@ func TestTrafficIsBackWithinASecondAfterAKill(t *testing.T) {
 	p := upPair(t)
 	for _, m := range []*Machine{p.alpha, p.beta} {
 		device := map[string]string{"alpha": "tun-beta", "beta": "tun-alpha"}[m.Name]
-		index := m.Index(device)
+		identity := identityOf(m, device)
 		talk := p.beta.Converse(p.alpha.Node, lab.Addr(alphaInner))
 		out, back := p.alpha.StartPing(betaInner), p.beta.StartPing(alphaInner)
 		before := m.MainPID()
@@ -35,10 +38,22 @@ func TestTrafficIsBackWithinASecondAfterAKill(t *testing.T) {
 		if err := talk.Say(5 * time.Second); err != nil {
 			t.Errorf("kill of %s: TCP connection: %v", m.Name, err)
 		}
-		if got := m.Index(device); got != index {
-			t.Errorf("kill of %s: device has index %d, had %d", m.Name, got, index)
+		if got := identityOf(m, device); got != identity {
+			t.Errorf("kill of %s: the device is now\n%s\nwas\n%s", m.Name, got, identity)
 		}
 	}
+}
+
+// identityOf is all of a device that outlives tund: its number, addresses and routes.
+func identityOf(m *Machine, device string) string {
+	lines := []string{strconv.Itoa(m.Index(device))}
+	for _, what := range []string{"addr", "route"} {
+		for line := range strings.Lines(m.IP("-oneline", what, "show", "dev", device)) {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
 }
 
 // systemd ends a service that does not answer, and starts it again.

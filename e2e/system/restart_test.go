@@ -15,6 +15,26 @@ func TestPlannedRestartsLoseNothing(t *testing.T) {
 	l.wantNothingLost("20 restarts")
 }
 
+// Without systemd's doing tund replaces itself, under the same process id.
+func TestRestartByTunctlLosesNothing(t *testing.T) {
+	p := upPair(t)
+	l := p.start()
+	for _, m := range []*Machine{p.alpha, p.beta} {
+		pid := m.MainPID()
+		l.wantInTime("tunctl restart on "+m.Name, func() {
+			m.Run("tunctl", "restart")
+			p.awaitUp()
+			wantResumed(t, m)
+		})
+		if got := m.MainPID(); got != pid {
+			t.Errorf("%s: main process is %d, was %d", m.Name, got, pid)
+		}
+		wantOutput(t, m, "active", "systemctl", "is-active", unit)
+	}
+	l.wantInTime("restart by systemd afterwards", func() { restart(t, p, p.alpha) })
+	l.wantNothingLost("tunctl restart")
+}
+
 // restart restarts tund on one machine of a pair and waits until both are as they were.
 func restart(t *testing.T, p *pair, m *Machine) {
 	t.Helper()
