@@ -97,10 +97,17 @@ func unmount(prefix string) error {
 
 // removeLeftovers removes the fleets of processes that are gone.
 func removeLeftovers() error {
-	paths, _ := filepath.Glob("/run/netns/" + namePrefix + "*") // the patterns are right
-	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), namePrefix+"*"))
+	tops, err := hierarchies()
+	if err != nil {
+		return err
+	}
+	var paths []string
+	for _, dir := range append(tops, "/run/netns", os.TempDir()) {
+		found, _ := filepath.Glob(filepath.Join(dir, namePrefix+"*")) // the pattern is right
+		paths = append(paths, found...)
+	}
 	var failures []error
-	for _, path := range append(paths, dirs...) {
+	for _, path := range paths {
 		owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), namePrefix), "-")
 		if _, err := os.Stat("/proc/" + owner); errors.Is(err, fs.ErrNotExist) {
 			failures = append(failures, sweep(namePrefix+owner+"-"))
