@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	"tund/internal/config"
 	"tund/internal/handover"
@@ -116,6 +117,10 @@ type maker struct {
 // startsAtOnce is how many first children may be starting for each processor. Now and then
 // one waits for the other side of its pipe.
 const startsAtOnce = 4
+
+// runningLimit is how long a device may take to run after its carrier is on. On a quiet
+// machine that is no time; it takes longer while others make many devices.
+const runningLimit = time.Second
 
 // NewOpener returns the Opener of the real thing. engine says what a child
 // shall seal and open with, when it starts. command makes the process of a child; nil
@@ -299,8 +304,14 @@ func (t *tunnel) Remote() netip.AddrPort { return t.socket.RemoteAddr() }
 // LocalPort implements Tunnel.
 func (t *tunnel) LocalPort() uint16 { return t.socket.LocalPort() }
 
-// SetCarrier implements Tunnel.
-func (t *tunnel) SetCarrier(up bool) error { return t.device.SetCarrier(up) }
+// SetCarrier implements Tunnel. With a carrier the device carries packets when it
+// returns.
+func (t *tunnel) SetCarrier(up bool) error {
+	if err := t.device.SetCarrier(up); err != nil || !up {
+		return err
+	}
+	return t.maker.net.AwaitRunning(t.settings.Interface, runningLimit)
+}
 
 // Stalled implements Tunnel.
 func (t *tunnel) Stalled() bool { return t.child.Stalled() }
