@@ -26,9 +26,9 @@ func TestMachinesBootAndLeaveNothing(t *testing.T) {
 		if got := beta.Shell("hostname; readlink /proc/1/exe"); got != "beta\n/usr/lib/systemd/systemd" {
 			t.Errorf("beta is %q", got)
 		}
-		alpha.RunInput("new", "sh", "-c", "echo old >/root/file; chmod 640 /root/file")
-		alpha.Edit("/root/file", "new")
-		if got := alpha.Shell("cat /root/file; stat -c %a /root/file"); got != "new640" {
+		alpha.RunInput("new", "sh", "-c", "echo old >/var/tmp/file; chmod 640 /var/tmp/file")
+		alpha.Edit("/var/tmp/file", "new")
+		if got := alpha.Shell("cat /var/tmp/file; stat -c %a /var/tmp/file"); got != "new640" {
 			t.Errorf("edited file is %q", got)
 		}
 	})

@@ -105,8 +105,8 @@ func (p *pair) join() {
 	p.alpha.Edit(config, p.alpha.Read(config)+fmt.Sprintf(
 		"\n[peer.beta]\npublic_key = %q\naddresses = [\"%s/30\"]\n", publicKey(p.beta), alphaInner))
 	invitation := p.alpha.Run("tunctl", "invite", "beta", "--endpoint", p.link.Addr(p.alpha.Node, 4).String())
-	p.beta.RunInput(invitation+"\n", "sh", "-c", "cat >/root/alpha.toml")
-	p.beta.Run("tunctl", "join", "/root/alpha.toml")
+	p.beta.RunInput(invitation+"\n", "sh", "-c", "cat >/var/tmp/alpha.toml")
+	p.beta.Run("tunctl", "join", "/var/tmp/alpha.toml")
 }
 
 // publicKey returns a machine's public key as its administrator asks for it.

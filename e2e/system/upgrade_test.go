@@ -11,13 +11,13 @@ func TestUpgradeThroughTheTunnelItself(t *testing.T) {
 	p := upPair(t)
 	p.step("log in", func() { admit(p.alpha, p.beta) })
 	session := p.alpha.LogIn(betaInner)
-	p.alpha.Put(packageFile(t, newer), "/root/newer.deb")
-	p.alpha.Put(packageFile(t, older), "/root/older.deb")
+	p.alpha.Put(packageFile(t, newer), "/var/tmp/newer.deb")
+	p.alpha.Put(packageFile(t, older), "/var/tmp/older.deb")
 	l := p.start()
 	p.step("copy the packages", func() {
 		for _, version := range []string{older, newer} {
-			p.alpha.Put(packageFile(t, version), "/root/"+packageName(version))
-			p.alpha.Run("scp", "-q", "-o", "BatchMode=yes", "/root/"+packageName(version), "root@"+betaInner+":")
+			p.alpha.Put(packageFile(t, version), "/var/tmp/"+packageName(version))
+			p.alpha.Run("scp", "-q", "-o", "BatchMode=yes", "/var/tmp/"+packageName(version), "root@"+betaInner+":/var/tmp/")
 		}
 	})
 	for _, version := range []string{newer, older} {
@@ -43,7 +43,7 @@ func TestUpgradeThroughTheTunnelItself(t *testing.T) {
 func exchange(p *pair, session *Session, version string) {
 	p.t.Helper()
 	before := p.beta.MainPID()
-	session.Run(time.Minute, "DEBIAN_FRONTEND=noninteractive apt-get install -y --reinstall --allow-downgrades /root/"+packageName(version))
+	session.Run(time.Minute, "DEBIAN_FRONTEND=noninteractive apt-get install -y --reinstall --allow-downgrades /var/tmp/"+packageName(version))
 	session.Run(5*time.Second, "tunctl")
 	wantVersion(p.t, p.beta, version)
 	if p.beta.MainPID() == before {
@@ -55,9 +55,9 @@ func exchange(p *pair, session *Session, version string) {
 
 // admit lets root of one machine log in on another.
 func admit(from, to *Machine) {
-	from.Run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/id_ed25519")
-	to.RunInput(from.Read("/root/.ssh/id_ed25519.pub"), "sh", "-ec",
-		"mkdir -p -m 700 /root/.ssh; cat >/root/.ssh/authorized_keys; ssh-keygen -A; systemctl start ssh")
+	from.Shell("ssh-keygen -q -t ed25519 -N '' -f ~root/.ssh/id_ed25519")
+	to.RunInput(from.Shell("cat ~root/.ssh/id_ed25519.pub"), "sh", "-ec",
+		"mkdir -p -m 700 ~root/.ssh; cat >~root/.ssh/authorized_keys; ssh-keygen -A; systemctl start ssh")
 }
 
 // wantVersion fails the test unless a machine's running tund is of a version.
