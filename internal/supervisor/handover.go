@@ -53,14 +53,14 @@ func (s State) Format(state fmt.State, _ rune) {
 // other way than by this. The error says why. What was to be resumed by a child that has
 // not been started yet is returned as it was.
 func (s *Supervisor) HandOver(ctx context.Context) (State, error) {
-	if !s.tellToLeave() {
+	begun, first := s.tellToLeave()
+	switch {
+	case !first:
 		return State{}, fmt.Errorf("hand over: %w", ErrGone)
-	}
-	select {
-	case <-s.ended:
-	case <-ctx.Done():
-		close(s.hurry)
-		<-s.ended
+	case !begun:
+		s.outcome = s.untouched()
+	default:
+		s.awaitEnd(ctx)
 	}
 	if s.outcome.err != nil {
 		return State{}, fmt.Errorf("hand over: %w", s.outcome.err)
@@ -74,30 +74,43 @@ type outcome struct {
 	err   error
 }
 
-// tellToLeave is false if there is no Run that would heed it, or HandOver was called before.
-func (s *Supervisor) tellToLeave() bool {
+// untouched is the outcome where no child has come to know what it was to resume.
+func (s *Supervisor) untouched() outcome {
+	if s.o.Resume == nil {
+		return outcome{err: ErrGone}
+	}
+	return outcome{state: *s.o.Resume}
+}
+
+// awaitEnd waits until Run has returned.
+func (s *Supervisor) awaitEnd(ctx context.Context) {
+	select {
+	case <-s.ended:
+	case <-ctx.Done():
+		close(s.hurry)
+		<-s.ended
+	}
+}
+
+// tellToLeave says whether there is a Run that heeds it (one that comes later does nothing),
+// and whether this is the first call.
+func (s *Supervisor) tellToLeave() (begun, first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.leaving {
-		return false
+		return s.begun, false
 	}
 	s.leaving = true
 	close(s.leave)
-	s.asked = s.begun
+	return s.begun, true
+}
+
+// begin reports false where HandOver came first.
+func (s *Supervisor) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begun = !s.leaving
 	return s.begun
-}
-
-// awaited says whether HandOver waits for what Run makes of it.
-func (s *Supervisor) awaited() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.asked
-}
-
-func (s *Supervisor) begin() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.begun = true
 }
 
 // left says whether HandOver was called.

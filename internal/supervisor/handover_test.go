@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"reflect"
 	"strings"
 	"testing"
@@ -180,6 +181,28 @@ func TestHandOverWaitsForAChildThatStarts(t *testing.T) {
 func (r *rig) begun() {
 	for !r.s.Begun() {
 		time.Sleep(time.Millisecond)
+	}
+}
+
+// Whoever starts Run in a goroutine does not know when it begins.
+func TestHandOverBeforeRunReturnsWhatWasToBeResumed(t *testing.T) {
+	told := sampleState()
+	s := supervisor.New(supervisor.Options{Resume: &told, Command: func(string) *exec.Cmd {
+		t.Error("a child is started")
+		return exec.Command("false")
+	}})
+	state, err := s.HandOver(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Run(t.Context()); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if !reflect.DeepEqual(state, sampleState()) {
+		t.Errorf("%d keys, of which some may be wiped", len(state.Keys))
+	}
+	if _, err := s.HandOver(t.Context()); !errors.Is(err, supervisor.ErrGone) {
+		t.Errorf("HandOver once more: %v", err)
 	}
 }
 

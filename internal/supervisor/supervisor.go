@@ -76,7 +76,6 @@ type Supervisor struct {
 	moved   time.Time  // when Run last got on with something; zero: it does not run
 	begun   bool       // Run was called
 	leaving bool       // leave is closed
-	asked   bool       // HandOver waits for the outcome
 }
 
 // New returns a Supervisor, which has not started anything yet.
@@ -103,10 +102,12 @@ func DefaultCommand(name string) *exec.Cmd {
 
 // Run starts a child, and the next one whenever it ends, until ctx is done. Then it stops
 // the child in order (message Stop, 2 s, SIGTERM, 2 s, SIGKILL) and returns nil when it is
-// gone; so it does after HandOver. It may be called once.
+// gone; so it does after HandOver. It may be called once; after HandOver it does nothing.
 func (s *Supervisor) Run(ctx context.Context) error {
 	defer close(s.ended)
-	s.begin()
+	if !s.begin() {
+		return nil
+	}
 	defer s.rest()
 	backoff := time.Duration(0)
 	if !s.enter(ctx) {
@@ -139,8 +140,8 @@ func (s *Supervisor) enter(ctx context.Context) bool {
 		s.entered = sync.OnceFunc(s.o.Gate.leave)
 		return true
 	}
-	if s.awaited() && s.o.Resume != nil {
-		s.outcome = outcome{state: *s.o.Resume}
+	if s.left() {
+		s.outcome = s.untouched()
 		return false
 	}
 	s.o.Resume.Wipe()
