@@ -55,6 +55,7 @@ type Lab struct {
 	name  string
 	nodes []*Node
 	links int
+	ends  []func() // run when what runs on the nodes has ended
 }
 
 // Need returns what is missing for a lab on this machine, or "" if nothing is.
@@ -162,6 +163,9 @@ func (l *Lab) Adopt(name, namespace string, tunctl func(args ...string) *exec.Cm
 func (l *Lab) close() {
 	for _, n := range slices.Backward(l.nodes) {
 		n.conclude()
+	}
+	for _, end := range slices.Backward(l.ends) {
+		end()
 	}
 	for _, n := range l.nodes {
 		if err := run("ip", "netns", "delete", n.Namespace); err != nil {

@@ -50,6 +50,7 @@ type PeerStatus struct {
 	MTU          int               `json:"mtu"`
 	AEAD         string            `json:"aead"`
 	Engine       string            `json:"engine"`
+	Offload      []string          `json:"offload"`
 	Sandbox      []string          `json:"sandbox"`
 	Since        time.Time         `json:"since"`
 	Restarts     uint64            `json:"restarts"`
