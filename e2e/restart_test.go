@@ -230,6 +230,42 @@ func TestRestartThatFailsAtTheLastStepIsTakenBack(t *testing.T) {
 	rotate(t, p.Alpha, "rotate-key", "beta")
 }
 
+// A program that ends before it has taken anything over, by a signal or its own mistake,
+// loses nothing where a service manager starts another one.
+func TestProgramThatEndsAtOnceLosesNothing(t *testing.T) {
+	t.Parallel()
+	need(t)
+	own := lab.Binaries{Tund: filepath.Join(t.TempDir(), "tund"), Tunctl: programs.Tunctl}
+	install(t, programs.Tund, own.Tund)
+	p := lab.NewPair(t, own, lab.PairOptions{})
+	m := p.Alpha.Manage(0)
+	m.Keep()
+	p.Up()
+	before := identity(p.Alpha, p.AlphaDevice)
+	ping, stopTalk := p.Alpha.StartPing(lab.BetaInner4), talk(t, p)
+	for round, end := range []string{"kill -TERM $$", "kill -KILL $$", "exit 1"} {
+		install(t, "", own.Tund, "#!/bin/sh\n[ \"$1\" = check ] || ", end, "\n")
+		p.Alpha.Ctl("restart", "--timeout", "500ms") // nobody answers
+		p.Alpha.Wait(5 * time.Second)
+		if got := m.Kept(); !slices.Equal(got, []string{"d1", "state", "u1"}) {
+			t.Errorf("%s: in the store: %v", end, got)
+		}
+		install(t, programs.Tund, own.Tund)
+		p.Alpha.Start()
+		p.WaitUp()
+		wantTakenOver(t, p.Alpha, round)
+		if got := m.Kept(); !slices.Equal(got, []string{"d1", "u1"}) {
+			t.Errorf("%s: in the store afterwards: %v", end, got)
+		}
+	}
+	stopTalk()
+	wantNoLoss(t, "ping over programs that end at once", ping.Stop())
+	if got := identity(p.Alpha, p.AlphaDevice); got != before {
+		t.Errorf("afterwards: %s\nwant %s", got, before)
+	}
+	rotate(t, p.Alpha, "rotate-key", "beta")
+}
+
 // install puts a program in the place of another, as a package manager does: a copy of one
 // there is, or these lines.
 func install(t *testing.T, from, to string, lines ...string) {

@@ -93,18 +93,26 @@ func (d *Daemon) leave() {
 	defer record.Wipe()
 	memory, err := record.Seal()
 	if err == nil {
-		err = d.notify.Store(handover.RecordName, memory)
-	}
-	if err == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), exportLimit)
-		defer cancel()
-		err = d.notify.Barrier(ctx)
+		err = d.deposit(memory)
 	}
 	if err != nil {
 		d.log.Error("state not handed over", "err", err)
 		return
 	}
 	d.log.Info("state handed over", "record", record.ID.String(), "count", len(record.Peers))
+}
+
+// deposit returns when the descriptor store, if there is one, has the record.
+func (d *Daemon) deposit(memory *os.File) error {
+	if !d.notify.Keeps() {
+		return nil
+	}
+	if err := d.notify.Store(handover.RecordName, memory); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), exportLimit)
+	defer cancel()
+	return d.notify.Barrier(ctx)
 }
 
 // abandonBusy leaves peers that did not hand over to the end of this process: stopped in
@@ -190,19 +198,21 @@ func (d *Daemon) ending(ctx context.Context) error {
 }
 
 // execute returns only with an error, and then the record again: there is one of it at any
-// time, here or in the memory that the program finds.
+// time, here or in the memory that the program finds. Should the program end before it has
+// taken that, as by a signal that comes before it listens to any, the next one finds it in the store.
 func (d *Daemon) execute(ctx context.Context, program string, record *handover.Record) (*handover.Record, error) {
 	memory, err := record.Seal()
 	if err != nil {
 		return record, err
 	}
 	record.Wipe()
+	d.report("descriptor store", d.deposit(memory))
 	all := append(d.shelf.Descriptors(), sdnotify.Descriptor{Name: handover.RecordName, File: memory})
 	all = append(all, d.sockets.descriptors()...)
 	d.log.Info("state handed over", "record", record.ID.String(), "count", len(record.Peers))
 	err = fmt.Errorf("execute %s: %w", program, d.bequeath(ctx, program, all))
 	record, lost := handover.Take([]*os.File{memory}, record.Boot)
-	return record, errors.Join(err, lost, memory.Close())
+	return record, errors.Join(err, lost, d.notify.Unstore(handover.RecordName), memory.Close())
 }
 
 // bequeath executes the program with descriptors that it inherits. Nothing else is started
