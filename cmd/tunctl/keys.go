@@ -43,22 +43,24 @@ func newPubkey(p *program) *cobra.Command {
 		Use:   "pubkey",
 		Short: "Print the public key of this node, or of a private key",
 		Long: `Read a private key from standard input and print its public key. Where standard
-input is a terminal or /dev/null, or with --config, print this node's: the one of
-the private key that the configuration names.`,
+input is a terminal or has nothing in it, or with --config, print this node's: the
+one of the private key that the configuration names. A file without anything in it
+is an error: it was meant to have a key.`,
 		Example: "  tunctl pubkey\n  tunctl pubkey < private.key",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("config") || !isInput(p.stdin) {
 				return p.ownPubkey(file)
 			}
-			return p.pubkey()
+			return p.pubkey(file)
 		},
 	}
 	addConfigFlag(cmd, &file)
 	return cmd
 }
 
-// isInput says whether there may be something to read that was put there for it.
+// isInput says whether there may be something to read that was put there for it. Of a
+// pipe only its end can tell.
 func isInput(stdin any) bool {
 	f, ok := stdin.(*os.File)
 	if !ok {
@@ -67,6 +69,15 @@ func isInput(stdin any) bool {
 	info, err := f.Stat()
 	null, nullErr := os.Stat(os.DevNull)
 	return !isTerminal(f) && (err != nil || nullErr != nil || !os.SameFile(info, null))
+}
+
+func isRegular(stream any) bool {
+	f, ok := stream.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode().IsRegular()
 }
 
 // generate prints a new secret, alone, and warns if others can see it there.
@@ -104,12 +115,21 @@ func exposed(stream io.Writer) string {
 	return ""
 }
 
-// pubkey reads one private key, to the end of the input, and prints the public one.
-func (p *program) pubkey() error {
+// pubkey reads one private key, to the end of the input, and prints the public one. Where
+// nothing comes, as in a script that has no input to give, it is this node's: said aloud,
+// since a key may have been lost on its way here.
+func (p *program) pubkey(file string) error {
 	text, err := io.ReadAll(io.LimitReader(p.stdin, maxKeyText+1))
 	defer clear(text)
 	if err != nil {
 		return fmt.Errorf("read private key: %w", err)
+	}
+	if len(text) == 0 {
+		if isRegular(p.stdin) {
+			return errors.New("private key: the file on standard input is empty")
+		}
+		p.complain("nothing on standard input: the key is this node's")
+		return p.ownPubkey(file)
 	}
 	if len(text) > maxKeyText {
 		return errors.New("private key: more than one key on standard input")

@@ -3,8 +3,11 @@ package main
 import (
 	"bytes"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"tund/internal/keys"
 )
 
 func TestOutputThatCannotBeWrittenIsAFailure(t *testing.T) {
@@ -45,5 +48,29 @@ func TestInputIsWhatCanHoldAKey(t *testing.T) {
 	}
 	if isInput(null) || !isInput(file) || !isInput(strings.NewReader("")) {
 		t.Errorf("/dev/null %v, a file %v, a reader %v", isInput(null), isInput(file), isInput(strings.NewReader("")))
+	}
+}
+
+// A script that has nothing to give to "tunctl pubkey", such as one that runs by ssh or cron,
+// wants this node's key, as who types it does. It is told so: the key may have been lost.
+func TestNothingOnInputIsThisNodesKey(t *testing.T) {
+	dir := t.TempDir()
+	secret := keys.GenerateSecret()
+	want := keys.NewIdentity(&secret).Public().String() + "\n"
+	file := filepath.Join(dir, "tund.toml")
+	for name, content := range map[string][]byte{"private.key": secret.Encode(), "tund.toml": []byte("[node]\nprivate_key_file = \"private.key\"\n")} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var stdout, stderr bytes.Buffer
+	p := &program{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr}
+	if err := p.pubkey(file); err != nil || stdout.String() != want || !strings.Contains(stderr.String(), "this node's") {
+		t.Errorf("%v, prints %q, want %q; says %q", err, stdout.String(), want, stderr.String())
+	}
+	stdout.Reset()
+	p.stdin = strings.NewReader("\n")
+	if err := p.pubkey(file); err == nil || stdout.Len() != 0 {
+		t.Errorf("an empty line: %v, prints %q", err, stdout.String())
 	}
 }
