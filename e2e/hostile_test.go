@@ -89,8 +89,8 @@ func TestWrongPresharedKeyIsRefusedAndNamed(t *testing.T) {
 			return strings.Contains(text, "pre-shared") || strings.Contains(text, "psk")
 		})
 		t.Logf("%s shows %s as %q: %s", node.Name, peer, status.State, status.LastError)
-		if status.State == "up" || status.Transport != "" {
-			t.Errorf("%s shows %s as %q, transport %q", node.Name, peer, status.State, status.Transport)
+		if status.State == "up" || status.Transport != "" || status.ExchangesFailed == 0 {
+			t.Errorf("%s shows %s as %q, transport %q, %d exchanges failed", node.Name, peer, status.State, status.Transport, status.ExchangesFailed)
 		}
 	}
 	wantSilence(t, h.spokes[1], "10.77.2.1")

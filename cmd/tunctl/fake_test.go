@@ -47,7 +47,7 @@ func (f *fakeTund) Status(ctx context.Context) (ctl.Status, error) {
 				Name: "beta", State: ctl.StateUp, Mode: "tun", Interface: "tun-beta", ChildPID: 8, Endpoint: "192.0.2.1:7900", Transport: "udp",
 				Epoch: 4, IVGeneration: 1, EpochAgeS: 62, RxBytes: 5 << 20, TxBytes: 2000, RxPackets: 4000, TxPackets: 1, Lost: 2,
 				Drops: ctl.Drops{Replay: 1, NoKey: 12}, RTTms: &rtt, Loss: &loss, MTU: 1420, AEAD: "aes-256-gcm", Engine: "go",
-				Since: now.Add(-192 * time.Second), Restarts: 1,
+				Since: now.Add(-192 * time.Second), Restarts: 1, ExchangesFailed: 3,
 			},
 		},
 	}

@@ -42,10 +42,14 @@ func endpoint(peer ctl.PeerStatus) string {
 }
 
 func epoch(peer ctl.PeerStatus) string {
-	if peer.Epoch == 0 {
-		return "none yet"
+	text := "none yet"
+	if peer.Epoch != 0 {
+		text = fmt.Sprintf("%d for %s, iv generation %d", peer.Epoch, words(seconds(peer.EpochAgeS)), peer.IVGeneration)
 	}
-	return fmt.Sprintf("%d for %s, iv generation %d", peer.Epoch, words(seconds(peer.EpochAgeS)), peer.IVGeneration)
+	if peer.ExchangesFailed > 0 {
+		text += fmt.Sprintf(" (%s failed)", plural(peer.ExchangesFailed, "exchange"))
+	}
+	return text
 }
 
 func drops(d ctl.Drops) string {

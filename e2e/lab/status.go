@@ -56,6 +56,8 @@ type PeerStatus struct {
 	Restarts     uint64            `json:"restarts"`
 	LastError    string            `json:"last_error"`
 	Takeover     *Takeover         `json:"takeover"`
+
+	ExchangesFailed uint64 `json:"exchanges_failed"`
 }
 
 // Takeover says what became of a tunnel at the restart of a tund; nil: nothing was left.

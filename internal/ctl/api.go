@@ -179,10 +179,14 @@ type PeerStatus struct {
 	Engine       string    `json:"engine"`
 	Offload      []string  `json:"offload"`
 	Sandbox      []string  `json:"sandbox"` // what confines the child
-	Since        time.Time `json:"since"`   // when the peer came into this state
+	Since        time.Time `json:"since"`   // when the peer came into this state; rekeying is up
 	Restarts     uint64    `json:"restarts"`
 	LastError    string    `json:"last_error"` // "": none
 	Takeover     *Takeover `json:"takeover"`   // null: this tund has made the tunnel
+
+	// ExchangesFailed counts tries to agree on new keys or IVs that came to nothing, since the
+	// start of this tund.
+	ExchangesFailed uint64 `json:"exchanges_failed"`
 }
 
 // TakeoverResult is what came of a tunnel that an earlier tund has left.

@@ -68,9 +68,17 @@ func (p *Peer) awaitUp(ctx context.Context) error {
 		case <-p.in.ended:
 			return ErrStopped
 		case <-ctx.Done():
-			return fmt.Errorf("peer %s is not up yet: %s", p.Name(), now.describe())
+			return fmt.Errorf("peer %s is not up yet: %s", p.Name(), p.whyNotUp(now))
 		}
 	}
+}
+
+// whyNotUp describes a peer that does not come up; it runs in the caller's goroutine.
+func (p *Peer) whyNotUp(now view) string {
+	if now.lastError == "" && now.state == ctl.StateConnecting && len(p.Config().Endpoints) == 0 {
+		return string(now.state) + ": this node has no endpoint of it, and waits until it dials"
+	}
+	return now.describe()
 }
 
 // Down tells the other side, frees everything and stays down until Up. With both,

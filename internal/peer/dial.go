@@ -20,7 +20,9 @@ import (
 const (
 	resolveLimit = 5 * time.Second
 	connectLimit = 10 * time.Second
-	refusedPause = 30 * time.Second // after "I am to stay down"
+	// refusedPause, and up to as much again, passes after "I am to stay down". Who says up
+	// there waits for it, where this side is the one that dials.
+	refusedPause = 10 * time.Second
 	// duplicatePause gives the session that goes on time to be established here.
 	duplicatePause = time.Second
 	// eager is how long the first pause stays the longest after a session in use was
@@ -125,7 +127,7 @@ func (p *Peer) planDial(code session.CloseCode) {
 	case session.CloseDuplicate:
 		pause = duplicatePause
 	case session.CloseStayDown, session.CloseDisabled:
-		pause = refusedPause
+		pause = refusedPause + rand.N(refusedPause)
 	default:
 		if p.dial.failures == 0 || p.o.Now() >= p.dial.eager {
 			p.dial.failures++

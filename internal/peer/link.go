@@ -336,11 +336,12 @@ func (p *Peer) onExchanged(b session.Exchanged) {
 	if b.Err != nil {
 		p.links.failures++
 		p.links.notBefore = p.o.Now() + session.Backoff(p.links.failures, rand.Float64())
-		p.failed(b.Kind.String() + " failed: " + b.Err.Error())
+		p.exchangeFailed(b.Kind, b.Err)
 		p.log.Warn("exchange failed", "exchange", b.Kind.String(), "err", b.Err)
 		return
 	}
 	p.links.failures, p.links.notBefore = 0, 0
+	p.exchangeDone()
 	p.dial.failures = 0 // not before: a session that gives no key is no success
 	p.followPath()
 	p.log.Debug("exchange done", "exchange", b.Kind.String(), "epoch", uint32(b.Epoch), "generation", uint32(b.Generation))

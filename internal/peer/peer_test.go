@@ -238,6 +238,40 @@ func TestDownTellsTheOtherSideAndUpComesBack(t *testing.T) {
 	})
 }
 
+// The side that is not dialled can only wait for the other one, which was told to stay away:
+// for less time than who says up by hand is ready to wait.
+func TestUpOfTheSideThatIsDialledDoesNotTakeLong(t *testing.T) {
+	for round := range 20 {
+		inTwo(t, nil, func(t *testing.T, w *two) {
+			w.await(time.Second, ctl.StateUp, 0, 1)
+			if _, err := w.peers[1].Down(t.Context(), false); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute + time.Duration(round)*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
+			defer cancel()
+			if err := w.peers[1].Up(ctx); err != nil {
+				t.Errorf("round %d: %v", round, err)
+			}
+		})
+	}
+}
+
+func TestUpSaysThatThePeerHasToDial(t *testing.T) {
+	inTwo(t, nil, func(t *testing.T, w *two) {
+		w.await(time.Second, ctl.StateUp, 0, 1)
+		if _, err := w.peers[1].Down(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		w.setOff(true)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := w.peers[1].Up(ctx); err == nil || !strings.Contains(err.Error(), "no endpoint") {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
 func TestShutdownEndsTheOtherSideUntilItsUp(t *testing.T) {
 	inTwo(t, nil, func(t *testing.T, w *two) {
 		w.await(time.Second, ctl.StateUp, 0, 1)
@@ -319,6 +353,54 @@ func TestDifferentPresharedKeysGiveNoTunnel(t *testing.T) {
 		for side := range 2 {
 			if s := w.status(side); s.State == ctl.StateUp || !strings.Contains(s.LastError, "pre-shared key") {
 				t.Errorf("side %d is %s: %q", side, s.State, s.LastError)
+			}
+		}
+	})
+}
+
+// What keeps two peers that are up from new keys is shown by both of them, all the while,
+// and counted, until it is over.
+func TestPresharedKeysThatComeToDifferAreShownAtBothEnds(t *testing.T) {
+	inTwo(t, nil, func(t *testing.T, w *two) {
+		w.await(time.Second, ctl.StateUp, 0, 1)
+		psk := keys.Secret{7}
+		give := func(side int) {
+			c := w.config(side, func(c *config.Peer) { c.PresharedKey = &psk })
+			if err := w.peers[side].Update(t.Context(), c, live("preshared_key_file")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		give(0)
+		for range 60 {
+			time.Sleep(time.Second)
+			for side := range 2 {
+				if s := w.status(side); !strings.Contains(s.LastError, "pre-shared key") || s.State != ctl.StateUp || s.ExchangesFailed == 0 {
+					t.Fatalf("side %d is %s, %d exchanges failed: %q", side, s.State, s.ExchangesFailed, s.LastError)
+				}
+			}
+		}
+		give(1)
+		time.Sleep(time.Minute)
+		for side := range 2 {
+			if s := w.status(side); s.LastError != "" || s.Epoch < 2 {
+				t.Errorf("side %d is %s in epoch %d: %q", side, s.State, s.Epoch, s.LastError)
+			}
+		}
+	})
+}
+
+// New keys interrupt nothing: a peer that is up is up since it came up.
+func TestRotationsLeaveSinceWhenAPeerIsUp(t *testing.T) {
+	inTwo(t, nil, func(t *testing.T, w *two) {
+		w.await(time.Second, ctl.StateUp, 0, 1)
+		before := [2]time.Time{w.status(0).Since, w.status(1).Since}
+		time.Sleep(time.Hour)
+		if r := w.peers[0].RotateKey(t.Context()); r.Result != ctl.ResultDone {
+			t.Fatalf("%+v", r)
+		}
+		for side := range 2 {
+			if s := w.status(side); s.State != ctl.StateUp || !s.Since.Equal(before[side]) {
+				t.Errorf("side %d is %s since %v, was up since %v", side, s.State, s.Since, before[side])
 			}
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"tund/internal/ctl"
+	"tund/internal/session"
 )
 
 // facts are all that a peer's state follows from.
@@ -83,9 +84,12 @@ func (p *Peer) transition(to ctl.State, f facts) {
 	if from == to {
 		return
 	}
-	p.view.state, p.view.since = to, time.Now()
+	p.view.state = to
+	if !works(from) || !works(to) { // new keys interrupt nothing
+		p.view.since = time.Now()
+	}
 	switch {
-	case to == ctl.StateUp:
+	case works(to) && !works(from):
 		p.failed("")
 	case to == ctl.StateDegraded && f.session && p.tunnel.Remote().IsValid(): // else it is known why
 		p.failed("no data arrives from " + p.tunnel.Remote().String() + " over UDP")
@@ -136,3 +140,18 @@ func (p *Peer) setCarrier(up bool) {
 
 // failed notes what went wrong, for status.
 func (p *Peer) failed(text string) { p.view.lastError = text }
+
+// exchangeFailed notes an exchange that came to nothing, until one has succeeded.
+func (p *Peer) exchangeFailed(kind session.Kind, err error) {
+	v := &p.view
+	v.exchanges++
+	v.exchangeError = kind.String() + " failed: " + err.Error()
+	p.failed(v.exchangeError)
+}
+
+// exchangeDone takes back what was noted of one that has failed.
+func (p *Peer) exchangeDone() {
+	if p.view.lastError == p.view.exchangeError {
+		p.failed("")
+	}
+}

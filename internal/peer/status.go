@@ -14,16 +14,19 @@ const statsLimit = 500 * time.Millisecond
 
 // view is what status shows beside the child's counters.
 type view struct {
-	state      ctl.State
-	since      time.Time
-	lastError  string
-	openError  string // why the tunnel is not open, as it was logged
-	mtu        int    // of the device; 0: there is none
-	carrier    bool
-	outer      int  // MTU of the route to the peer, as the device was told
-	unreached  bool // a failed dial was logged since the peer was up
-	unkept     bool // the end of a session too
-	deviceGone bool // the child has found its device deleted
+	state     ctl.State
+	since     time.Time
+	lastError string
+	openError string // why the tunnel is not open, as it was logged
+	mtu       int    // of the device; 0: there is none
+	carrier   bool
+	outer     int  // MTU of the route to the peer, as the device was told
+	unreached bool // a failed dial was logged since the peer was up
+	unkept    bool // the end of a session too
+
+	exchanges     uint64 // that have failed
+	exchangeError string // what status was told about the last one that has
+	deviceGone    bool   // the child has found its device deleted
 }
 
 func (v view) describe() string {
@@ -74,6 +77,8 @@ func (p *Peer) status() ctl.PeerStatus {
 		Since:     p.view.since,
 		Restarts:  p.child.restarts,
 		LastError: p.view.lastError,
+
+		ExchangesFailed: p.view.exchanges,
 	}
 	s.Takeover = p.takeover.result
 	if p.takeover.pending {
