@@ -18,6 +18,9 @@ type links struct {
 	main  *link   // established and in force
 	rival *link   // established too, while it is open which of the two goes on
 
+	waits  bool  // for the other side to say which one
+	wanted *link // the one on which it has sent a REKEY meanwhile
+
 	exchange  bool          // one is in flight on main
 	rekeyDue  bool          // a new epoch is needed before its time
 	failures  int           // exchanges failed in a row
@@ -36,6 +39,10 @@ type link struct {
 // decideLimit is the time after which the other side should have decided which of
 // two sessions goes on.
 const decideLimit = 10 * time.Second
+
+// wantedPause is how long a REKEY waits for the other side to close the other session: it may
+// have been sent before the other side knew that there are two.
+const wantedPause = time.Second
 
 // all returns every session.
 func (l *links) all() []*link { return slices.Clone(l.open) }
@@ -122,7 +129,7 @@ func (p *Peer) onSession(e session.Event) {
 			p.onExchanged(body)
 		}
 	case session.Wanted:
-		p.choose(l)
+		p.want(l)
 	case session.PongReceived:
 		if l == p.links.main {
 			p.choose(l)
@@ -187,7 +194,7 @@ func (p *Peer) contest(l *link) {
 	if p.links.rival != nil {
 		p.links.rival.s.Close(session.CloseDuplicate, "")
 	}
-	p.links.rival = l
+	p.links.rival, p.links.waits, p.links.wanted = l, false, nil
 	switch p.arbitrate(p.links.main, l) {
 	case session.KeepNewer:
 		p.choose(l)
@@ -198,6 +205,7 @@ func (p *Peer) contest(l *link) {
 		p.links.main.s.Ping(0)
 		p.agenda.set(taskDecide, p.o.Now()+session.RivalLimit)
 	case session.Wait:
+		p.links.waits = true
 		p.holdBoth(true)
 		p.agenda.set(taskDecide, p.o.Now()+decideLimit)
 	}
@@ -208,8 +216,29 @@ func (p *Peer) holdBoth(held bool) {
 	p.links.rival.s.Hold(held)
 }
 
-// decide ends the contest when nobody else has: the older one did not answer.
-func (p *Peer) decide() { p.choose(p.links.rival) }
+// want takes a REKEY of the other side as a sign which session it uses. Where it decides,
+// its CLOSE of the other one comes first, if it comes at all.
+func (p *Peer) want(l *link) {
+	if p.links.rival == nil || l != p.links.main && l != p.links.rival {
+		return
+	}
+	if !p.links.waits {
+		p.choose(l)
+		return
+	}
+	p.links.wanted = l
+	p.agenda.set(taskDecide, p.o.Now()+wantedPause)
+}
+
+// decide ends the contest when nobody else has: the older one did not answer, or the other
+// side, which decides, uses one of them.
+func (p *Peer) decide() {
+	if p.links.wanted != nil {
+		p.choose(p.links.wanted)
+		return
+	}
+	p.choose(p.links.rival)
+}
 
 // choose keeps one of the two sessions and closes the other. A third one, which is
 // closing, decides nothing.

@@ -77,3 +77,22 @@ func TestOnlyTheTwoInQuestionDecideWhichOneStays(t *testing.T) {
 		})
 	}
 }
+
+// A REKEY may have been sent before the other side, which decides, knew that there are two
+// sessions: taken for its decision at once, it would cost both of them.
+func TestARequestDecidesOnlyWhenNoWordFollows(t *testing.T) {
+	p, _ := bare()
+	main, rival := bareLink(testIdentity()), bareLink(testIdentity())
+	p.links.open, p.links.main, p.links.rival, p.links.waits = []*link{main, rival}, main, rival, true
+	p.onSession(session.Event{Session: main.s, Body: session.Wanted{}})
+	if p.links.rival != rival {
+		t.Fatal("a request has decided at once")
+	}
+	if _, due := p.agenda.take(p.o.Now() + wantedPause); !due {
+		t.Fatal("a request never decides")
+	}
+	p.decide()
+	if p.links.main != main || p.links.rival != nil {
+		t.Error("the session that the other side uses has not been kept")
+	}
+}
