@@ -354,7 +354,7 @@ func (t *fakeTunnel) Remote() netip.AddrPort {
 	defer t.pair.mu.Unlock()
 	return t.remote
 }
-func (t *fakeTunnel) LocalPort() uint16 { return 0 }
+func (t *fakeTunnel) LocalPort() uint16 { return 7900 }
 func (t *fakeTunnel) SetCarrier(up bool) error {
 	t.pair.mu.Lock()
 	defer t.pair.mu.Unlock()

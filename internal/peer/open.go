@@ -141,8 +141,12 @@ func (p *Peer) point() {
 	p.agenda.set(taskConnect, p.o.Now()+reopenPause)
 }
 
-// connect points the data socket at the other end of a session.
+// connect points the data socket at the other end of a session, if that has said where it
+// receives: else the socket stays as it is.
 func (p *Peer) connect(l *link) error {
+	if l.established.Hello.UDPPort == 0 {
+		return nil
+	}
 	addr := l.conn.Remote().Addr()
 	remote := netip.AddrPortFrom(addr, uint16(l.established.Hello.UDPPort))
 	if err := p.tunnel.Connect(p.o.Node.Local(addr), remote, p.fragments(addr)); err != nil {

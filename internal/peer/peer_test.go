@@ -494,6 +494,9 @@ func TestADisabledPeerHoldsNothing(t *testing.T) {
 		if s := w.status(0); !strings.Contains(s.LastError, "disabled") {
 			t.Errorf("the other side is not told: %+v", s)
 		}
+		if s := w.status(0); s.Endpoint != "" {
+			t.Errorf("datagrams go to %s, who has said no port", s.Endpoint)
+		}
 		if err := w.peers[1].Up(t.Context()); err == nil {
 			t.Error("a disabled peer came up")
 		}
