@@ -12,6 +12,7 @@
 package await
 
 import (
+	"runtime"
 	"time"
 	"unsafe"
 
@@ -62,11 +63,20 @@ func (w *Waiter) Wait(fds []unix.PollFd) error {
 }
 
 // linger polls for some time without telling the runtime. It returns 0 when that is over.
+//
+// The watchdog interrupts it when it has had the P for 10 ms, and wants the goroutine
+// to make way for others. That is done at once: later, when there is a packet, it would wake
+// a thread and cost that packet some 50 microseconds.
 func (w *Waiter) linger(fds []unix.PollFd) (int, unix.Errno) {
-	w.timeout = unix.NsecToTimespec(int64(w.Linger)) // the kernel changes it
-	n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(unsafe.SliceData(fds))), uintptr(len(fds)),
-		uintptr(unsafe.Pointer(&w.timeout)), 0, 0, 0)
-	return int(n), errno
+	w.timeout = unix.NsecToTimespec(int64(w.Linger)) // the kernel leaves in it what is left
+	for {
+		n, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(unsafe.SliceData(fds))), uintptr(len(fds)),
+			uintptr(unsafe.Pointer(&w.timeout)), 0, 0, 0)
+		if errno != unix.EINTR {
+			return int(n), errno
+		}
+		runtime.Gosched()
+	}
 }
 
 // block polls without end.

@@ -32,8 +32,9 @@ const (
 	maxDatagram = 65507 // over IPv4; the kernel refuses more
 	maxPayload  = maxDatagram - wire.Overhead
 
-	// maxRead is the longest super-packet, a frame with two tags, behind its header.
-	maxRead = tuntap.HeaderSize + 14 + 8 + 1<<16
+	// maxRead is the longest super-packet, a frame with two tags, behind its header, and the
+	// byte that shows that it was read whole.
+	maxRead = tuntap.HeaderSize + 14 + 8 + 1<<16 + 1
 
 	// A batch ends after the packet that reaches one of these. It is short, so that what
 	// comes next does not wait for it.

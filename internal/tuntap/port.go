@@ -36,16 +36,9 @@ type Port struct {
 
 	waiter  await.Waiter
 	poll    [2]unix.PollFd
-	in      transfer
-	noFlag  bool // the kernel does not know RWF_NOWAIT for devices: poll first
+	in      unix.Iovec // of a read; a field, as a local would escape to the heap
+	noFlag  bool       // the kernel does not know RWF_NOWAIT for devices: poll first
 	noFlagP [1]unix.PollFd
-}
-
-// transfer is the vector of a read: the buffer, and a spare byte that shows when a
-// packet did not fit. It is a field because a local would escape to the heap.
-type transfer struct {
-	spare [1]byte
-	iov   [2]unix.Iovec
 }
 
 // FromFD wraps a descriptor that comes from [Device.File], possibly through an exec,
@@ -55,10 +48,7 @@ func FromFD(fd int, mode Mode) (*Port, error) {
 	if err := checkFD(fd, mode); err != nil {
 		return nil, fmt.Errorf("device descriptor %d: %w", fd, err)
 	}
-	p := &Port{fd: fd, mode: mode}
-	p.in.iov[1].Base = &p.in.spare[0]
-	p.in.iov[1].SetLen(1)
-	return p, nil
+	return &Port{fd: fd, mode: mode}, nil
 }
 
 func checkFD(fd int, mode Mode) error {
@@ -83,22 +73,23 @@ func (p *Port) FD() int { return p.fd }
 func (p *Port) Mode() Mode { return p.mode }
 
 // Read copies the next packet or frame, behind its header of HeaderSize bytes, into b
-// and returns the length of both. It never blocks: ErrWouldBlock says that none waits.
+// and returns the length of both. It takes a b that is longer by a byte: a packet that
+// fills it may have been cut off, and is ErrTooLong. It never blocks: ErrWouldBlock says that none waits.
 // After ErrMalformed or ErrTooLong the caller reads on; ErrGone is final. The Port
 // refers to b until the next Read.
 func (p *Port) Read(b []byte) (int, error) {
 	if len(b) <= HeaderSize {
 		return 0, ErrTooLong
 	}
-	p.in.iov[0].Base = &b[0]
-	p.in.iov[0].SetLen(len(b))
+	p.in.Base = &b[0]
+	p.in.SetLen(len(b))
 	n, errno := p.readv()
 	switch {
 	case errno != 0:
 		return 0, readError(errno)
 	case n <= HeaderSize:
 		return 0, ErrMalformed
-	case n > len(b):
+	case n == len(b):
 		return 0, ErrTooLong
 	}
 	return n, nil
@@ -119,10 +110,10 @@ func (p *Port) readv() (int, unix.Errno) {
 }
 
 func (p *Port) readvOnce() (int, unix.Errno) {
-	iov := uintptr(unsafe.Pointer(&p.in.iov[0]))
+	iov := uintptr(unsafe.Pointer(&p.in))
 	const current = ^uintptr(0) // offset -1: a stream has none
 	if !p.noFlag {
-		n, _, errno := unix.RawSyscall6(unix.SYS_PREADV2, uintptr(p.fd), iov, 2, current, current, unix.RWF_NOWAIT)
+		n, _, errno := unix.RawSyscall6(unix.SYS_PREADV2, uintptr(p.fd), iov, 1, current, current, unix.RWF_NOWAIT)
 		return int(n), errno
 	}
 	p.noFlagP[0] = unix.PollFd{Fd: int32(p.fd), Events: unix.POLLIN}
@@ -135,7 +126,7 @@ func (p *Port) readvOnce() (int, unix.Errno) {
 	case p.noFlagP[0].Revents&unix.POLLIN == 0:
 		return 0, unix.EBADFD
 	}
-	n, _, errno := unix.Syscall(unix.SYS_READV, uintptr(p.fd), iov, 2)
+	n, _, errno := unix.Syscall(unix.SYS_READV, uintptr(p.fd), iov, 1)
 	return int(n), errno
 }
 

@@ -29,7 +29,7 @@ type bare struct {
 }
 
 func (b *bare) Read(p []byte) (int, error) {
-	n, err := b.port.Read(b.in[:tuntap.HeaderSize+len(p)])
+	n, err := b.port.Read(b.in[:tuntap.HeaderSize+len(p)+1])
 	if err != nil {
 		return 0, err
 	}

@@ -59,7 +59,7 @@ func (p *Port) Read(b []byte) (int, error) {
 	packet := p.inbox[0]
 	p.inbox = slices.Delete(p.inbox, 0, 1)
 	p.announceLocked()
-	if len(packet) > len(b) {
+	if len(packet) >= len(b) {
 		return 0, tuntap.ErrTooLong
 	}
 	return copy(b, packet), nil
