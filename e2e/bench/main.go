@@ -28,6 +28,10 @@ type settings struct {
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == plainCommand {
+		fmt.Fprintln(os.Stderr, carry(os.Args[2:]))
+		os.Exit(1)
+	}
 	var s settings
 	flag.StringVar(&s.programs, "programs", "bin", "`directory` of tund and tunctl")
 	flag.StringVar(&s.rivals, "rivals", "bin/rivals", "`directory` of wireguard and nebula")

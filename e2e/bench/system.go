@@ -60,6 +60,7 @@ func systems() []system {
 		fastd(),
 		tinc(),
 		nebula(),
+		plain(),
 		{
 			name: "none", about: "no tunnel: the bare wire", direct: true,
 			version: func(*bed) (string, error) { return "-", nil },
