@@ -146,8 +146,8 @@ func wantTransfer(t *testing.T, p *lab.Pair) {
 	}
 	t.Logf("4 streams of %d MB, hashes equal, in %v: %.0f Mbit/s; datagrams %+v",
 		mb, took.Round(time.Millisecond), float64(4*mb<<20)*8/1e6/took.Seconds(), flows)
-	for _, f := range flows {
-		if err := f.Check(30); err != nil {
+	for _, f := range flows { // beside streams that fill the queues, many may be lost
+		if err := f.Check(80); err != nil {
 			t.Error(err)
 		}
 	}

@@ -82,3 +82,25 @@ func (n *Node) Output(name string, args ...string) (string, error) {
 	}
 	return string(out), nil
 }
+
+// bare names the offloads of a veth without which every frame on it is complete.
+var bare = []string{"tx", "rx", "sg", "gso", "tso", "gro", "tx-udp-segmentation"}
+
+// Bare makes the link one of two network cards without any offload: what goes over it are
+// frames of its MTU with complete checksums. The node of the two that is named joins
+// what comes in for itself (GRO), as a router may.
+func (l *Link) Bare(joins *Node) error {
+	for _, n := range []*Node{l.a, l.b} {
+		args := []string{"-K", l.Interface(n)}
+		for _, feature := range bare {
+			args = append(args, feature, "off")
+		}
+		if n == joins {
+			args = append(args, "gro", "on", "rx-udp-gro-forwarding", "on")
+		}
+		if err := n.Run("ethtool", args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}

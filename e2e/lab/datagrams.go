@@ -136,12 +136,16 @@ func segmentControl(size uint16) []byte {
 }
 
 // receive compares every datagram with what was sent, until none has come for a while
-// after the last was sent.
+// after the last was sent; a short while if all have come.
 func (f Flow) receive(conn *net.UDPConn, sent <-chan struct{}) (r Flowed, err error) {
 	seen := make([]bool, f.Count)
 	buffer, want := make([]byte, 1<<16), make([]byte, 0, f.Size)
 	for {
-		if err := conn.SetReadDeadline(time.Now().Add(2 * burstPatience)); err != nil {
+		patience := 2 * burstPatience
+		if r.Arrived == f.Count {
+			patience = burstPatience / 10
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 			return r, err
 		}
 		size, err := conn.Read(buffer)

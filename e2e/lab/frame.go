@@ -33,6 +33,54 @@ func TaggedFrame(vlan uint16, size int) []byte {
 	return append(frame, content()[:size]...)
 }
 
+// TaggedSuperFrame returns an Ethernet frame with an 802.1Q tag and count segments of TCP or
+// datagrams of UDP over IPv4, size bytes each, behind the virtio-net header that says so. Its
+// checksum is partial.
+func TaggedSuperFrame(vlan uint16, protocol byte, count, size int) []byte {
+	transport, kind, field := 20, byte(unix.VIRTIO_NET_HDR_GSO_TCPV4), 16 // of TCP
+	if protocol == unix.IPPROTO_UDP {
+		transport, kind, field = udpHeader, virtioUDP, 6
+	}
+	start := vlanAt + 4 + 2 + 20 // of the transport header
+	data := []byte{unix.VIRTIO_NET_HDR_F_NEEDS_CSUM, kind}
+	for _, v := range []int{start + transport, size, start, field} {
+		data = binary.NativeEndian.AppendUint16(data, uint16(v))
+	}
+	data = append(data, TaggedFrame(vlan, 0)[:vlanAt+4]...)
+	data = binary.BigEndian.AppendUint16(data, etherTypeIPv4)
+	ip := []byte{0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, protocol, 0, 0, 192, 168, 52, 1, 192, 168, 52, 2}
+	length := transport + count*size
+	binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)+length))
+	binary.BigEndian.PutUint16(ip[10:], ^fold(onesComplement(ip)))
+	header := make([]byte, transport)
+	copy(header, []byte{0x12, 0x34, 0x43, 0x21}) // ports
+	if protocol == unix.IPPROTO_UDP {
+		binary.BigEndian.PutUint16(header[4:], uint16(length))
+	} else {
+		header[12], header[13] = byte(transport/4)<<4, 0x10 // ACK
+	}
+	pseudo := onesComplement(ip[12:20]) + uint32(protocol) + uint32(length)
+	binary.BigEndian.PutUint16(header[field:], fold(pseudo))
+	return slices.Concat(data, ip, header, content()[:count*size])
+}
+
+// SendSuperFrame puts what TaggedSuperFrame returns on a device of the node.
+func (n *Node) SendSuperFrame(device string, data []byte) {
+	n.lab.tb.Helper()
+	err := n.Do(func() error {
+		fd, err := relaySocket(device)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = unix.Close(fd) }()
+		_, err = unix.Write(fd, data)
+		return err
+	})
+	if err != nil {
+		n.lab.tb.Fatalf("node %s: send super-frame on %s: %v", n.Name, device, err)
+	}
+}
+
 // SendFrame puts an Ethernet frame on a device of the node.
 func (n *Node) SendFrame(device string, frame []byte) {
 	n.lab.tb.Helper()

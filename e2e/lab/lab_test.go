@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"tund/e2e/lab"
 )
 
@@ -61,6 +63,53 @@ func TestSendVerifiesWhatItMoves(t *testing.T) {
 	moved.ReadHash[0]++
 	if moved.Check() == nil {
 		t.Error("another hash was accepted")
+	}
+}
+
+func TestFlowCountsWhatArrives(t *testing.T) {
+	t.Parallel()
+	left, right, link := twoHosts(t)
+	f := lab.Flow{Count: 1001, Size: 1000, Run: 30, Rate: 20 << 20}
+	got, err := left.Flow(t.Context(), right, link.Addr(right, 6), f)
+	if err != nil || got.Check(0) != nil || got.Arrived != f.Count {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := right.Lose(link, 25); err != nil {
+		t.Fatal(err)
+	}
+	got, err = left.Flow(t.Context(), right, link.Addr(right, 6), f)
+	if err != nil || got.Check(10) == nil || got.Arrived == 0 || got.Twice+got.Changed != 0 {
+		t.Errorf("with losses: %+v, %v", got, err)
+	}
+}
+
+func TestVerifierTellsWrongFramesFromRightOnes(t *testing.T) {
+	t.Parallel()
+	left, right, link := twoHosts(t)
+	offloaded := right.Verify(link.Interface(right), 1500)
+	if _, err := left.Send(t.Context(), right, link.Addr(right, 4), 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	if found := offloaded.Stop(); found.WrongFrames == 0 || len(found.Wrong) == 0 {
+		t.Errorf("with offloads: %+v", found)
+	}
+	if err := link.Bare(nil); err != nil {
+		t.Fatal(err)
+	}
+	complete := right.Verify(link.Interface(right), 1500)
+	for _, version := range []int{4, 6} {
+		if _, err := left.Send(t.Context(), right, link.Addr(right, version), 1<<20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if found := complete.Stop(); found.WrongFrames > 0 || found.TCP < 1000 || found.Tagged > 0 {
+		t.Errorf("without: %+v", found)
+	}
+	wrong := right.Verify(link.Interface(right), 1500)
+	const virtioHeader = 10
+	left.SendFrame(link.Interface(left), lab.TaggedSuperFrame(7, unix.IPPROTO_UDP, 1, 100)[virtioHeader:])
+	if found := wrong.Stop(); found.WrongFrames != 1 || found.Tagged != 1 || !strings.Contains(found.Wrong[0], "transport checksum") {
+		t.Errorf("an unfinished checksum: %+v", found)
 	}
 }
 
