@@ -24,7 +24,7 @@ func TestChainJoinsWhatWasSplit(t *testing.T) {
 	for seed := range uint64(600) {
 		r := random(t, seed)
 		spec := randomSpec(r)
-		spec.flags &^= cwr
+		spec.flags &^= cwr | urg
 		spec.ipOptions, spec.extensions, spec.kinds, spec.final = nil, nil, nil, nil
 		spec.payload = spec.payload[:min(len(spec.payload), segment.MaxSegments*spec.size)]
 		if len(spec.payload) <= spec.size {

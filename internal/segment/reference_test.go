@@ -31,6 +31,8 @@ type spec struct {
 	seq, ack   uint32
 	flags      byte
 	window     uint16
+	urgent     uint16
+	reserved   byte // four bits beside the length of the TCP header; the last one is AE
 	size       int
 	payload    []byte
 }
@@ -92,9 +94,10 @@ func (s spec) transport(payload []byte, seq uint32, flags byte) []byte {
 	}
 	p = binary.BigEndian.AppendUint32(p, seq)
 	p = binary.BigEndian.AppendUint32(p, s.ack)
-	p = append(p, byte(20+len(s.tcpOptions))/4<<4, flags)
+	p = append(p, byte(20+len(s.tcpOptions))/4<<4|s.reserved, flags)
 	p = binary.BigEndian.AppendUint16(p, s.window)
-	p = append(p, 0, 0, 0, 0)
+	p = append(p, 0, 0)
+	p = binary.BigEndian.AppendUint16(p, s.urgent)
 	p = append(p, s.tcpOptions...)
 	return append(p, payload...)
 }
@@ -306,6 +309,13 @@ func randomSpec(r *rand.Rand) spec {
 		length = s.size * (1 + r.IntN(20)) // no odd tail
 	}
 	s.payload = randomBytes(r, length)
+	if r.IntN(8) == 0 {
+		s.flags |= urg
+		s.urgent = uint16(r.Uint32())
+	}
+	if r.IntN(4) == 0 {
+		s.reserved = byte(r.IntN(16))
+	}
 	return s
 }
 
