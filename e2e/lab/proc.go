@@ -2,6 +2,7 @@ package lab
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -110,4 +111,31 @@ func killAll(pids []int) {
 	for _, pid := range pids {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
+}
+
+// Switches returns how often the threads of a process have gone to sleep or were made to
+// wait so far: with nothing to do, that is how often they were woken.
+func Switches(pid int) (int, error) {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil || len(tasks) == 0 {
+		return 0, fmt.Errorf("process %d: no threads: %w", pid, err)
+	}
+	all := 0
+	for _, task := range tasks {
+		content, err := os.ReadFile(task)
+		if err != nil {
+			return 0, err
+		}
+		for line := range strings.Lines(string(content)) {
+			name, value, _ := strings.Cut(line, ":")
+			if name == "voluntary_ctxt_switches" {
+				count, err := strconv.Atoi(strings.TrimSpace(value))
+				if err != nil {
+					return 0, fmt.Errorf("%s: %w", task, err)
+				}
+				all += count
+			}
+		}
+	}
+	return all, nil
 }
