@@ -250,3 +250,16 @@ func TestProfileWithoutSamplesIsAnError(t *testing.T) {
 		}
 	}
 }
+
+func TestCommandIsWithoutTheFileForTheReport(t *testing.T) {
+	for args, want := range map[string]string{
+		"":                                  "`make bench`",
+		"-out x.md":                         "`make bench`",
+		"-rounds 1 --out=x.md -only tund":   "`make bench BENCHFLAGS='-rounds 1 -only tund'`",
+		"-out x.md -skip udp64 -seconds=10": "`make bench BENCHFLAGS='-skip udp64 -seconds=10'`",
+	} {
+		if got := command(strings.Fields(args)); got != want {
+			t.Errorf("command(%q) = %s, want %s", args, got, want)
+		}
+	}
+}

@@ -73,16 +73,25 @@ func (b *bed) facts() []fact {
 		{"load generator", iperf},
 		{"congestion control", "cubic, set for every stream, and bbr where said (the machine's default: " + strings.TrimSpace(usual) + ")"},
 		{"TCP buffers", "tcp_rmem " + sysctl("tcp_rmem") + ", tcp_wmem " + sysctl("tcp_wmem")},
-		{"command", command()},
+		{"command", command(os.Args[1:])},
 	}
 }
 
-// command returns what to type to have this report again.
-func command() string {
-	if len(os.Args) == 1 {
+// command returns what to type to have this report again, where reports are kept.
+func command(args []string) string {
+	var flags []string
+	for i := 0; i < len(args); i++ {
+		name, _, joined := strings.Cut(strings.TrimLeft(args[i], "-"), "=")
+		if name != "out" {
+			flags = append(flags, args[i])
+		} else if !joined {
+			i++ // the file
+		}
+	}
+	if len(flags) == 0 {
 		return "`make bench`"
 	}
-	return "`make bench BENCHFLAGS='" + strings.Join(os.Args[1:], " ") + "'`"
+	return "`make bench BENCHFLAGS='" + strings.Join(flags, " ") + "'`"
 }
 
 func sysctl(name string) string {

@@ -182,45 +182,48 @@ func tcp(key string, options ...string) func(*take) error {
 	}
 }
 
-// bothWays measures a stream each way and, shortly before they end, the memory.
-func bothWays(t *take) error {
+// beside does something while a stream flows for so many seconds, after a lead. It
+// returns the stream when both have ended.
+func (t *take) beside(seconds int, lead time.Duration, do func(), options ...string) (flow, error) {
+	longer := *t
+	longer.seconds = seconds
 	var f flow                     // belongs to the goroutine until it has sent
 	flowing := make(chan error, 1) // one result, read below
 	go func() {
 		var err error
-		f, err = t.stream("cubic", "--bidir")
+		f, err = longer.stream("cubic", options...)
 		flowing <- err
 	}()
 	select {
 	case err := <-flowing:
-		return errors.Join(err, errors.New("ended too early"))
-	case <-time.After(time.Duration(t.seconds)*time.Second - loadLead/2):
+		return f, errors.Join(err, errors.New("the stream ended too early"))
+	case <-time.After(lead):
 	}
-	memory := t.memory("loaded")
-	if err := <-flowing; err != nil {
-		return errors.Join(err, memory)
+	do()
+	err := <-flowing
+	return f, err
+}
+
+// bothWays measures a stream each way and, shortly before they end, the memory.
+func bothWays(t *take) error {
+	var memory error
+	end := time.Duration(t.seconds) * time.Second
+	f, err := t.beside(t.seconds, end-loadLead/2, func() { memory = t.memory("loaded") }, "--bidir")
+	if err == nil {
+		t.found("both", f.rate/1e9)
 	}
-	t.found("both", f.rate/1e9)
-	return memory
+	return errors.Join(err, memory)
 }
 
 // pingUnderLoad pings beside a stream that began before and ends after it.
 func pingUnderLoad(t *take) error {
-	longer := *t
-	longer.seconds++
-	flowing := make(chan error, 1) // one result, read below
-	go func() {
-		_, err := longer.stream("cubic")
-		flowing <- err
-	}()
-	select {
-	case err := <-flowing:
-		return err
-	case <-time.After(loadLead):
-	}
 	count := int(time.Duration(t.seconds) * time.Second / loadDistance)
-	times, lost := t.pair.Alpha.PingTimes(t.system.address(t.bed), count, loadDistance)
-	if err := <-flowing; err != nil {
+	var times []time.Duration
+	lost := 0
+	_, err := t.beside(t.seconds+1, loadLead, func() {
+		times, lost = t.pair.Alpha.PingTimes(t.system.address(t.bed), count, loadDistance)
+	})
+	if err != nil {
 		return err
 	}
 	if len(times) == 0 {

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"tund/e2e/lab"
 )
@@ -37,20 +36,10 @@ const (
 
 // profile samples all processors while one stream flows.
 func profile(t *take) error {
-	longer := *t
-	longer.seconds++
-	flowing := make(chan error, 1) // one result, read below
-	go func() {
-		_, err := longer.stream("cubic")
-		flowing <- err
-	}()
-	select {
-	case err := <-flowing:
-		return errors.Join(err, errors.New("ended too early"))
-	case <-time.After(loadLead):
-	}
-	text, err := t.sample()
-	if err := errors.Join(err, <-flowing); err != nil {
+	var text string
+	var failed error
+	_, err := t.beside(t.seconds+1, loadLead, func() { text, failed = t.sample() })
+	if err := errors.Join(err, failed); err != nil {
 		return err
 	}
 	threads, err := t.tunnelThreads()
