@@ -47,7 +47,7 @@ bench: build ## tund beside other tunnels; writes docs/performance.md (root, 20 
 	go run ./e2e/bench $(BENCHFLAGS)
 
 test: install-needs rootfs ## everything; what CI runs (root)
-	scripts/beside "lint fuzz" race e2e e2e-race test-system
+	scripts/beside "lint fuzz test-deb" race e2e e2e-race test-system
 
 lint: ## format, vet, linters
 	test -z "$$(gofmt -l cmd docs e2e internal packaging | tee /dev/stderr)"
