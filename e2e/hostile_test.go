@@ -316,6 +316,24 @@ func TestReplayedCaptureIsRefusedAndCounted(t *testing.T) {
 	wantNoLoss(t, "ping beside replays", ping.Stop())
 }
 
+// A child in place of a dead one has none of its keys: what was recorded before is of no key
+// that is known, though its window of numbers is gone.
+func TestReplayAfterTheDeathOfAChildIsOfNoKey(t *testing.T) {
+	t.Parallel()
+	p := upPair(t, lab.PairOptions{})
+	old := record(t, p)
+	dead := p.Beta.MustPeer("alpha").ChildPID
+	kill(t, dead)
+	p.Beta.WaitPeer("alpha", 10*time.Second, "a new child", func(s lab.PeerStatus) bool {
+		return s.ChildPID != 0 && s.ChildPID != dead && s.State == "up"
+	})
+	p.WaitUp()
+	wantPing(t, p.Alpha, lab.BetaInner4)
+	before := p.Beta.MustPeer("alpha")
+	p.Alpha.Inject(p.Link.Interface(p.Alpha), old)
+	wantDrops(t, p, before, map[string]uint64{"unknown": uint64(len(old))})
+}
+
 // A captured beginning of a session, sent again by anyone, meets silence.
 func TestReplayedPreludeMeetsSilence(t *testing.T) {
 	t.Parallel()
