@@ -89,6 +89,7 @@ func (p *Peer) startDial(ctx context.Context) {
 		peer:      p.cfg.PublicKey,
 		identity:  p.o.Node.Identity(),
 		reachable: p.o.Node.Reachable,
+		lookup:    net.DefaultResolver.LookupNetIP,
 		dial:      p.o.Dial,
 		events:    p.in.dials,
 	}
@@ -154,6 +155,7 @@ type try struct {
 	peer      keys.PublicKey
 	identity  *keys.Identity
 	reachable func(netip.Addr) error
+	lookup    func(ctx context.Context, network, host string) ([]netip.Addr, error)
 	dial      DialFunc
 	events    chan<- dialEvent
 }
@@ -195,7 +197,7 @@ func (t *try) resolve(ctx context.Context, e config.Endpoint) ([]netip.Addr, err
 	t.report(ctx, dialEvent{step: ctl.StateResolving})
 	ctx, cancel := context.WithTimeout(ctx, resolveLimit)
 	defer cancel()
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", e.Host)
+	addrs, err := t.lookup(ctx, "ip", e.Host)
 	if err != nil {
 		return nil, fmt.Errorf("resolve: %w", err)
 	}
