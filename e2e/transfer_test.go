@@ -18,7 +18,7 @@ import (
 var disturbed = lab.Disturbance{Lose: 20, Repeat: 50, Delay: 60}
 
 // transferMB is how much each stream of a transfer carries, in MB. TUND_TRANSFER_MB asks
-// for another amount; a transfer has four streams, and there are nine transfers.
+// for another amount; a transfer has four streams, and there are ten transfers.
 func transferMB(t *testing.T) int64 {
 	t.Helper()
 	text := os.Getenv("TUND_TRANSFER_MB")
@@ -78,14 +78,18 @@ func TestTransfersArriveWholeOverAWireThatDisturbs(t *testing.T) {
 	}
 }
 
-// The same where the kernel loses packets on their way in: whole super-packets, and on a
-// wire that segments single packets.
+// The same where the kernel loses packets on their way in: whole super-packets, single
+// packets on a wire that segments, and on one whose driver makes no checksums either.
 func TestTransfersArriveWholeOverAWireThatLoses(t *testing.T) {
-	for _, segmented := range []bool{false, true} {
-		t.Run(fmt.Sprintf("segmenting %v", segmented), func(t *testing.T) {
+	for name, change := range map[string]func(*lab.Link) error{
+		"whole":      func(*lab.Link) error { return nil },
+		"segmenting": func(wire *lab.Link) error { return wire.Segment(true) },
+		"bare":       func(wire *lab.Link) error { return wire.Bare(nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPair(t, lab.PairOptions{Version: 6})
-			if err := p.Link.Segment(segmented); err != nil {
+			if err := change(p.Link); err != nil {
 				t.Fatal(err)
 			}
 			p.Up()
