@@ -361,6 +361,29 @@ func TestKillsAtAnyMomentOfARestartRepeatNoNonce(t *testing.T) {
 	fromBeta.wantUnique(t, "beta")
 }
 
+// A restart into a configuration that is refused keeps device and keys until it is mended.
+func TestRefusedConfigurationLeavesWhatWasHandedOver(t *testing.T) {
+	t.Parallel()
+	p, m := managedPair(t)
+	before := identity(p.Alpha, p.AlphaDevice)
+	p.Alpha.Stop()
+	p.Alpha.WriteFile("tund.toml", "nonsense\n")
+	p.Alpha.Launch()
+	if code, took := p.Alpha.Wait(10 * time.Second); code != 1 || took < 1500*time.Millisecond {
+		t.Errorf("exit %d after %v", code, took)
+	}
+	if got := m.Kept(); !slices.Equal(got, []string{"d1", "state", "u1"}) {
+		t.Errorf("in the store: %v", got)
+	}
+	p.Alpha.Configure(p.AlphaTable)
+	p.Alpha.Start()
+	p.WaitUp()
+	wantTakenOver(t, p.Alpha, 0)
+	if got := identity(p.Alpha, p.AlphaDevice); got != before {
+		t.Errorf("afterwards: %s\nwant %s", got, before)
+	}
+}
+
 func TestAnnouncedStopTellsThePeerAndTakesTheDeviceAway(t *testing.T) {
 	t.Parallel()
 	p, m := managedPair(t)

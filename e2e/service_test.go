@@ -62,6 +62,22 @@ func TestRefusedConfigurationHasItsOwnExitStatus(t *testing.T) {
 	}
 }
 
+// systemd would start it again at once for whoever waits at the socket, for ever.
+func TestRefusedConfigurationHoldsBackWhoWaitsAtTheSocket(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, lab.PairOptions{})
+	p.Alpha.Manage(0)
+	p.Alpha.Around = []string{"systemd-socket-activate", "--setenv=NOTIFY_SOCKET", "--listen=" + p.Alpha.Socket(), "--fdname=tund.socket"}
+	p.Alpha.WriteFile("tund.toml", "nonsense\n")
+	p.Alpha.Launch()
+	within(t, "the socket is there", func() bool { _, err := os.Stat(p.Alpha.Socket()); return err == nil })
+	start := time.Now()
+	p.Alpha.Ctl("status", "--timeout", "300ms")
+	if code, _ := p.Alpha.Wait(10 * time.Second); code != 1 || time.Since(start) < 1500*time.Millisecond {
+		t.Errorf("exit %d after %v", code, time.Since(start))
+	}
+}
+
 func TestWatchdogHearsNothingOfAParentThatHangs(t *testing.T) {
 	t.Parallel()
 	const watchdog = time.Second

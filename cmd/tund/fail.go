@@ -20,13 +20,16 @@ const (
 	exitConfig = 78 // EX_CONFIG of sysexits.h: the unit asks systemd not to try again
 )
 
-// startPause passes before tund gives up a start under a service manager. systemd starts
-// it again a tenth of a second later, as it must after a crash; what keeps it from
-// starting seldom goes away so fast.
+// startPause passes before tund gives up a start under a service manager that will try
+// again. systemd does so a tenth of a second later, as it must after a crash, and at once where
+// somebody waits at a socket that it holds; what keeps tund from starting seldom goes away so fast.
 const startPause = 2 * time.Second
 
 // notStarted is why the daemon has not come up.
-type notStarted struct{ error }
+type notStarted struct {
+	error
+	inherited bool // it was given descriptors: such a socket, or what an earlier tund has left
+}
 
 // Unwrap returns the cause.
 func (n notStarted) Unwrap() error { return n.error }
@@ -41,10 +44,12 @@ func fail(err error) int {
 	return status
 }
 
-// statusOf tells a service manager by the exit status whether another try may help: with
-// a configuration that is refused it does not.
+// statusOf tells a service manager by the exit status whether it shall try again: with a
+// configuration that is refused it need not, unless that would end devices and keys which
+// wait for the moment when it is mended.
 func statusOf(err error) int {
-	if _, ok := errors.AsType[*config.Errors](err); ok {
+	n, _ := errors.AsType[notStarted](err)
+	if _, ok := errors.AsType[*config.Errors](err); ok && !n.inherited {
 		return exitConfig
 	}
 	return exitFailed

@@ -95,7 +95,7 @@ func run(o daemon.Options) error {
 	}
 	o.Inherited = inherited
 	if err := daemon.Run(ctx, o); err != nil {
-		return notStarted{err}
+		return notStarted{err, len(inherited) > 0}
 	}
 	return nil
 }

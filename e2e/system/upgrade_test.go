@@ -2,6 +2,7 @@ package system
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -25,8 +26,9 @@ func TestUpgradeThroughTheTunnelItself(t *testing.T) {
 			l.wantInTime("package "+version, func() { exchange(p, session, version) })
 		})
 	}
+	know(t, p.alpha, newer)
+	p.step("do not upgrade with a mistake", func() { wantNoUpgrade(p) })
 	p.step("upgrade the near end", func() {
-		know(t, p.alpha, newer)
 		command := []string{"upgrade"}
 		l.wantInTime("upgrade", func() {
 			p.alpha.Run(append([]string{"apt-get", "-y"}, command...)...)
@@ -37,6 +39,25 @@ func TestUpgradeThroughTheTunnelItself(t *testing.T) {
 		wantResumed(t, p.alpha)
 	})
 	l.wantNothingLost("upgrades and downgrade")
+}
+
+// wantNoUpgrade tries an upgrade after which tund would not start any more: the tunnel is
+// worth more.
+func wantNoUpgrade(p *pair) {
+	p.t.Helper()
+	before, text := p.alpha.MainPID(), p.alpha.Read(config)
+	p.alpha.Edit(config, text+"nonsense = 1\n")
+	r := p.alpha.Try("apt-get", "-y", "upgrade")
+	for _, want := range []string{"nonsense", "Mend the configuration first"} {
+		if r.Code == 0 || !strings.Contains(r.Stdout+r.Stderr, want) {
+			p.t.Errorf("upgrade with a mistake: exit %d, no %q: %s%s", r.Code, want, r.Stdout, r.Stderr)
+		}
+	}
+	p.alpha.Edit(config, text)
+	wantVersion(p.t, p.alpha, older)
+	if p.alpha.MainPID() != before {
+		p.t.Error("alpha's tund was restarted")
+	}
 }
 
 // exchange installs a package on beta, through the tunnel that it is about.
