@@ -8,9 +8,6 @@ import (
 	"os"
 	"runtime"
 	"time"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
 
 	"tund/internal/aead"
 	"tund/internal/datapath"
@@ -97,7 +94,7 @@ func movePackets(log *slog.Logger, engine aead.Engine) error {
 		Socket: socket,
 		Pipe:   parent,
 		Stop:   stop,
-		Now:    boottime,
+		Now:    newClock().now,
 		Engine: engine,
 		Timer:  timer,
 
@@ -122,7 +119,7 @@ const fewProcessors = 2
 
 // linger is how long the packet loops keep all that they need for the next packet, once
 // they wait for it.
-const linger = 50 * time.Millisecond
+const linger = 100 * time.Millisecond
 
 // confine closes the sandbox before the first byte is read from device, socket or pipe.
 // A wall that this machine can't provide is worth a warning.
@@ -164,13 +161,3 @@ func newParent(stop *sandbox.Hangup) parent {
 
 // Close does nothing: the Hangup has ended what was read already.
 func (parent) Close() error { return nil }
-
-// boottime is the clock that goes on while the machine is suspended. It is asked for every
-// batch of packets.
-func boottime() time.Duration {
-	var now unix.Timespec
-	if _, _, errno := unix.RawSyscall(unix.SYS_CLOCK_GETTIME, unix.CLOCK_BOOTTIME, uintptr(unsafe.Pointer(&now)), 0); errno != 0 {
-		panic("tund: internal error: no boottime clock: " + errno.Error())
-	}
-	return time.Duration(now.Nano())
-}

@@ -23,7 +23,7 @@ import (
 type Waiter struct {
 	// Linger is how long a wait keeps its P, if the last few began within such a time. A program needs more Ps (GOMAXPROCS) than
 	// goroutines that linger at the same time, or its other goroutines stand still
-	// meanwhile. Collecting garbage waits so long, too.
+	// meanwhile.
 	Linger time.Duration
 
 	timeout unix.Timespec // a field, as a local would escape to the heap
