@@ -36,10 +36,10 @@ const (
 	// byte that shows that it was read whole.
 	maxRead = tuntap.HeaderSize + 14 + 8 + 1<<16 + 1
 
-	// A batch ends after the packet that reaches one of these. It is short, so that what
-	// comes next does not wait for it.
+	// A batch ends after the packet that reaches one of these. Two super-packets are one, as
+	// the other end is woken once for both; more would keep waiting what comes next.
 	batchPackets = 64
-	batchBytes   = 32 << 10
+	batchBytes   = 64 << 10
 
 	// maxJobs is how many datagrams are sealed and sent at once. A super-packet that has
 	// more, or is longer when sealed than maxSealed leaves room for, takes several rounds.
