@@ -56,6 +56,12 @@ func (b bar) measured(r *results) (float64, bool) {
 	return median(values), true
 }
 
+// of returns the same bar for another system.
+func (b bar) of(name string) bar {
+	b.system = name
+	return b
+}
+
 // met reports whether a value satisfies the bar.
 func (b bar) met(value float64) bool {
 	if b.atLeast > 0 {

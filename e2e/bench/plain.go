@@ -17,6 +17,7 @@ import (
 // what it lacks to the bare wire is the kernel's part of the way.
 
 const (
+	plainName = "plain"
 	plainPort = 7777
 	// plainSegment is the payload of a datagram: it fits the wire, over IPv4.
 	plainSegment = 1500 - 20 - 8
@@ -30,7 +31,7 @@ const (
 // plain returns the way without a tunnel's work.
 func plain() system {
 	return system{
-		name:    "plain",
+		name:    plainName,
 		about:   "no cipher, no keys, no checks: super-packets over UDP with the same offloads, whole or not at all",
 		version: func(*bed) (string, error) { return "e2e/bench", nil },
 		start:   startPlain,

@@ -110,20 +110,25 @@ func (r *results) overview(text *strings.Builder) {
 	}
 }
 
-// bars compares with what tund shall reach.
+// bars compares with what tund shall reach, and shows what the way there would give
+// without a tunnel's work.
 func (r *results) bars(text *strings.Builder) {
 	text.WriteString("\n## Bars\n\n")
-	table(text, []string{"metric", "system", "bar", "measured", ""})
+	table(text, []string{"metric", "system", "bar", "measured", "", "plain"})
 	for _, b := range bars() {
 		m := metricOf(b.metric)
+		limit := "–"
+		if value, ok := b.of(plainName).measured(r); ok {
+			limit = number(value, 2)
+		}
 		value, ok := b.measured(r)
 		switch {
 		case !ok:
-			row(text, m.title, b.system, b.text(m.unit), "–", "not measured")
+			row(text, m.title, b.system, b.text(m.unit), "–", "not measured", limit)
 		case b.met(value):
-			row(text, m.title, b.system, b.text(m.unit), number(value, 2), "met")
+			row(text, m.title, b.system, b.text(m.unit), number(value, 2), "met", limit)
 		default:
-			row(text, m.title, b.system, b.text(m.unit), number(value, 2), "**not met**")
+			row(text, m.title, b.system, b.text(m.unit), number(value, 2), "**not met**", limit)
 		}
 	}
 }
