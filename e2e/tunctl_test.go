@@ -120,7 +120,7 @@ func TestStatusHasThePromisedShape(t *testing.T) {
 	wantKeys(t, "node.config", status.Node["config"], "path", "loaded_at", "error")
 	wantKeys(t, "peer", status.Peers[0], "name", "state", "interface", "mode", "child_pid", "endpoint", "transport",
 		"epoch", "iv_generation", "epoch_age_s", "rx_bytes", "tx_bytes", "rx_packets", "tx_packets", "drops", "rtt_ms",
-		"loss", "mtu", "aead", "engine", "offload", "sandbox", "since", "restarts", "last_error", "exchanges_failed")
+		"loss", "mtu", "aead", "engine", "offload", "sandbox", "since", "state_age_s", "restarts", "last_error", "exchanges_failed")
 	wantKeys(t, "peer.drops", status.Peers[0]["drops"], "auth", "replay", "malformed", "queue", "source")
 	if _, ok := status.Peers[0]["offload"].([]any); !ok {
 		t.Errorf("offload is %v, want a list", status.Peers[0]["offload"])

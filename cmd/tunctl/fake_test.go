@@ -41,13 +41,14 @@ func (f *fakeTund) Status(ctx context.Context) (ctl.Status, error) {
 		Peers: []ctl.PeerStatus{
 			{
 				Name: "alpha", State: ctl.StateConnecting, Mode: "tap", Interface: "tap-alpha", MTU: 1400,
-				Since: now.Add(-26 * time.Hour), LastError: "dial 192.0.2.9:7900: connection refused",
+				Since: now.Add(-26 * time.Hour), StateAgeS: 26 * 3600, LastError: "dial 192.0.2.9:7900: connection refused",
 			},
 			{
 				Name: "beta", State: ctl.StateUp, Mode: "tun", Interface: "tun-beta", ChildPID: 8, Endpoint: "192.0.2.1:7900", Transport: "udp",
 				Epoch: 4, IVGeneration: 1, EpochAgeS: 62, RxBytes: 5 << 20, TxBytes: 2000, RxPackets: 4000, TxPackets: 1, Lost: 2,
 				Drops: ctl.Drops{Replay: 1, NoKey: 12}, RTTms: &rtt, Loss: &loss, MTU: 1420, AEAD: "aes-256-gcm", Engine: "go",
-				Since: now.Add(-192 * time.Second), Restarts: 1, ExchangesFailed: 3,
+				StateAgeS: 192, Restarts: 1, ExchangesFailed: 3,
+				Since: now.AddDate(5, 0, 0), // as if the clock had been set meanwhile: no age may come of it
 			},
 		},
 	}

@@ -9,10 +9,10 @@ import (
 )
 
 // showPeer prints everything about one peer, a line for each thing.
-func (p *program) showPeer(peer ctl.PeerStatus, now time.Time) {
+func (p *program) showPeer(peer ctl.PeerStatus) {
 	for _, line := range []struct{ key, value string }{
 		{"peer", peer.Name},
-		{"state", fmt.Sprintf("%s for %s (since %s)", p.paint(peer.State), words(now.Sub(peer.Since)), peer.Since.Format(time.RFC3339))},
+		{"state", fmt.Sprintf("%s for %s (since %s)", p.paint(peer.State), words(seconds(peer.StateAgeS)), peer.Since.Format(time.RFC3339))},
 		{"interface", fmt.Sprintf("%s (%s, mtu %d)", or(peer.Interface, "none"), peer.Mode, peer.MTU)},
 		{"endpoint", endpoint(peer)},
 		{"epoch", epoch(peer)},

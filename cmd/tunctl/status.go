@@ -41,11 +41,10 @@ func (p *program) status(ctx context.Context, name string) error {
 		p.writeJSON(status)
 		return nil
 	}
-	now := time.Now()
 	if name != "" {
-		p.showPeer(status.Peers[0], now)
+		p.showPeer(status.Peers[0])
 	} else {
-		p.showPeers(status.Peers, now)
+		p.showPeers(status.Peers)
 		p.showNode(status)
 	}
 	if text := status.Node.Config.Error; text != "" {
@@ -67,27 +66,27 @@ func only(name string, peers []ctl.PeerStatus) ([]ctl.PeerStatus, error) {
 }
 
 // showPeers prints the table of peers.
-func (p *program) showPeers(peers []ctl.PeerStatus, now time.Time) {
+func (p *program) showPeers(peers []ctl.PeerStatus) {
 	if len(peers) == 0 {
 		p.printf("no peers are configured\n")
 		return
 	}
 	table := [][]string{{"PEER", "STATE", "FOR", "ENDPOINT", "VIA", "RX", "TX", "RTT", "LOSS", "EPOCH", "AGE", "MTU", "INTERFACE", "LAST ERROR"}}
 	for _, peer := range peers {
-		table = append(table, p.row(peer, now))
+		table = append(table, p.row(peer))
 	}
 	for _, line := range align(table) {
 		p.printf("%s\n", line)
 	}
 }
 
-func (p *program) row(peer ctl.PeerStatus, now time.Time) []string {
+func (p *program) row(peer ctl.PeerStatus) []string {
 	epoch, age := "-", "-"
 	if peer.Epoch > 0 {
 		epoch, age = strconv.FormatUint(uint64(peer.Epoch), 10), short(seconds(peer.EpochAgeS))
 	}
 	return []string{
-		peer.Name, p.paint(peer.State), short(now.Sub(peer.Since)), or(peer.Endpoint, "-"), or(peer.Transport, "-"),
+		peer.Name, p.paint(peer.State), short(seconds(peer.StateAgeS)), or(peer.Endpoint, "-"), or(peer.Transport, "-"),
 		size(peer.RxBytes), size(peer.TxBytes), measured(peer.RTTms, milliseconds), measured(peer.Loss, percent),
 		epoch, age, strconv.Itoa(peer.MTU), or(peer.Interface, "-"), peer.LastError,
 	}

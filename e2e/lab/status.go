@@ -53,6 +53,8 @@ type PeerStatus struct {
 	Offload      []string          `json:"offload"`
 	Sandbox      []string          `json:"sandbox"`
 	Since        time.Time         `json:"since"`
+	StateAgeS    float64           `json:"state_age_s"`
+	EpochAgeS    float64           `json:"epoch_age_s"`
 	Restarts     uint64            `json:"restarts"`
 	LastError    string            `json:"last_error"`
 	Takeover     *Takeover         `json:"takeover"`

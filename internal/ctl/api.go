@@ -136,8 +136,8 @@ type NodeStatus struct {
 // ConfigStatus is the configuration in force.
 type ConfigStatus struct {
 	Path     string    `json:"path"`
-	LoadedAt time.Time `json:"loaded_at"`
-	Error    string    `json:"error"` // why the file as it is now was not taken; "" when it was
+	LoadedAt time.Time `json:"loaded_at"` // by the clock as it is set now
+	Error    string    `json:"error"`     // why the file as it is now was not taken; "" when it was
 }
 
 // NodeDrops counts datagrams that reached no child.
@@ -179,7 +179,8 @@ type PeerStatus struct {
 	Engine       string    `json:"engine"`
 	Offload      []string  `json:"offload"`
 	Sandbox      []string  `json:"sandbox"` // what confines the child
-	Since        time.Time `json:"since"`   // when the peer came into this state; rekeying is up
+	Since        time.Time `json:"since"`   // when the peer came into this state, by the clock as it is set now; rekeying is up
+	StateAgeS    int64     `json:"state_age_s"`
 	Restarts     uint64    `json:"restarts"`
 	LastError    string    `json:"last_error"` // "": none
 	Takeover     *Takeover `json:"takeover"`   // null: this tund has made the tunnel

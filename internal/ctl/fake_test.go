@@ -72,12 +72,12 @@ func (b *fakeBackend) Status(ctx context.Context) (Status, error) {
 			Drops:  NodeDrops{Stranger: 3}, Refused: Refused{Prelude: 1},
 		},
 		Peers: []PeerStatus{
-			{Name: "alpha", State: StateConnecting, Mode: "tap", Interface: "tap-alpha", Since: time.Unix(1700000000, 0).UTC(), LastError: "connection refused"},
+			{Name: "alpha", State: StateConnecting, Mode: "tap", Interface: "tap-alpha", Since: time.Unix(1700000000, 0).UTC(), StateAgeS: 90, LastError: "connection refused"},
 			{
 				Name: "beta", State: StateUp, Mode: "tun", Interface: "tun-beta", ChildPID: 8, Endpoint: "192.0.2.1:7900",
 				Transport: "udp", Epoch: 4, IVGeneration: 1, EpochAgeS: 30, RxBytes: 1000, TxBytes: 2000, RxPackets: 10, TxPackets: 20,
 				Drops: Drops{Replay: 1}, Lost: 2, RTTms: &rtt, Loss: &loss, MTU: 1420, AEAD: "aes-256-gcm", Engine: "go",
-				Since: time.Unix(1700000030, 0).UTC(), Restarts: 1, ExchangesFailed: 2,
+				Since: time.Unix(1700000030, 0).UTC(), StateAgeS: 60, Restarts: 1, ExchangesFailed: 2,
 			},
 		},
 	}

@@ -51,7 +51,7 @@ func (d *Daemon) nodeStatus() ctl.NodeStatus {
 		Version:   d.o.Version,
 		PID:       os.Getpid(),
 		UptimeS:   int64(time.Since(d.started) / time.Second),
-		Config:    ctl.ConfigStatus{Path: d.o.Config, LoadedAt: d.loadedAt, Error: d.loadErr},
+		Config:    ctl.ConfigStatus{Path: d.o.Config, LoadedAt: time.Now().Add(-time.Since(d.loadedAt)), Error: d.loadErr},
 
 		Instance: d.instance(), RestartError: d.restartErr,
 	}

@@ -148,7 +148,7 @@ func New(o Options) *Peer {
 	}
 	p.held = o.Node.Held(o.Config.Name)
 	p.ring.release = o.Node.Indexes().Release
-	p.view.since = time.Now()
+	p.view.since = o.Now()
 	p.dial.step = ctl.StateConnecting
 	p.psk.Store(p.cfg.PresharedKey)
 	return p

@@ -3,7 +3,6 @@ package peer
 import (
 	"context"
 	"log/slog"
-	"time"
 
 	"tund/internal/ctl"
 	"tund/internal/session"
@@ -86,7 +85,7 @@ func (p *Peer) transition(to ctl.State, f facts) {
 	}
 	p.view.state = to
 	if !works(from) || !works(to) { // new keys interrupt nothing
-		p.view.since = time.Now()
+		p.view.since = p.o.Now()
 	}
 	switch {
 	case works(to) && !works(from):

@@ -15,7 +15,7 @@ const statsLimit = 500 * time.Millisecond
 // view is what status shows beside the child's counters.
 type view struct {
 	state     ctl.State
-	since     time.Time
+	since     time.Duration // CLOCK_BOOTTIME
 	lastError string
 	openError string // why the tunnel is not open, as it was logged
 	mtu       int    // of the device; 0: there is none
@@ -74,12 +74,14 @@ func (p *Peer) status() ctl.PeerStatus {
 		MTU:       p.view.mtu,
 		Offload:   []string{},
 		Sandbox:   []string{},
-		Since:     p.view.since,
 		Restarts:  p.child.restarts,
 		LastError: p.view.lastError,
 
 		ExchangesFailed: p.view.exchanges,
 	}
+	// Whoever reads it compares with the clock, which may have been set since.
+	age := p.o.Now() - p.view.since
+	s.Since, s.StateAgeS = time.Now().Add(-age), int64(age/time.Second)
 	s.Takeover = p.takeover.result
 	if p.takeover.pending {
 		s.Takeover = &ctl.Takeover{Result: ctl.TakeoverPending}
