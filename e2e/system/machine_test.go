@@ -99,7 +99,7 @@ func traces(t *testing.T, prefix string) []string {
 		t.Fatal(err)
 	}
 	var found []string
-	for _, dir := range append(tops, "/run/netns", os.TempDir()) {
+	for _, dir := range append(tops, memoryTop, "/run/netns", os.TempDir()) {
 		paths, err := filepath.Glob(filepath.Join(dir, prefix+"*"))
 		if err != nil {
 			t.Fatal(err)

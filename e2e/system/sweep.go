@@ -62,7 +62,7 @@ func sweep(prefix string) error {
 	if !strings.HasPrefix(prefix, namePrefix) {
 		return errors.New("sweep: not a name of a fleet: " + prefix)
 	}
-	failures := []error{killGroups(prefix)}
+	failures := []error{killGroups(prefix), removeMemoryGroups(prefix)}
 	names, _ := filepath.Glob("/run/netns/" + prefix + "*") // the pattern is right
 	for _, path := range names {
 		failures = append(failures, command("ip", "netns", "delete", filepath.Base(path)))
@@ -102,7 +102,7 @@ func removeLeftovers() error {
 		return err
 	}
 	var paths []string
-	for _, dir := range append(tops, "/run/netns", os.TempDir()) {
+	for _, dir := range append(tops, memoryTop, "/run/netns", os.TempDir()) {
 		found, _ := filepath.Glob(filepath.Join(dir, namePrefix+"*")) // the pattern is right
 		paths = append(paths, found...)
 	}
