@@ -10,7 +10,7 @@ FUZZTIME := 3s
 BENCHFLAGS :=
 export VERSION ARCH DESTDIR PREFIX
 
-.PHONY: build completion notices install deb test-deb apt-repo demo bench test lint race e2e e2e-race fuzz rootfs test-system install-needs clean
+.PHONY: build completion notices install deb test-deb apt-repo demo bench test lint race e2e e2e-race fuzz rootfs test-system test-vm install-needs clean
 
 build: ## the programs, in bin/
 	go build $(BUILD) $(LDFLAGS) -o bin/ ./cmd/tund ./cmd/tunctl
@@ -74,6 +74,10 @@ rootfs: install-needs ## begins, in the background, to make what test-system boo
 test-system: ## the package on whole Debian systems, booted with systemd (root)
 	scripts/install-needs tools system deb
 	go test -count=1 -timeout 15m -parallel 4 ./e2e/system
+
+test-vm: ## set clocks and short memory, on a machine of its own that qemu emulates (root, amd64)
+	scripts/install-needs tools system deb vm
+	go test -count=1 -timeout 30m -v ./e2e/vm
 
 install-needs: ## what tests and demonstration need and this machine lacks
 	scripts/install-needs tools system deb

@@ -80,6 +80,7 @@ var layers = []map[string][]string{
 		"e2e/bench":  {"e2e/lab"},
 		"e2e/demo":   {"e2e/lab"},
 		"e2e/system": {"e2e/lab"},
+		"e2e/vm":     {"e2e/lab", "e2e/system"},
 	},
 }
 

@@ -37,7 +37,7 @@ type Machine struct {
 
 // boot starts the machine from the root file system of a suite and waits until it is up.
 func (m *Machine) boot(suite string) error {
-	root, err := rootFS(suite)
+	root, err := RootFS(suite)
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func begin() *sync.WaitGroup {
 	var wg sync.WaitGroup
 	wg.Go(func() { _, _ = makeRepositories() })
 	for _, suite := range []string{"bookworm", "trixie"} {
-		wg.Go(func() { _, _ = rootFS(suite) })
+		wg.Go(func() { _, _ = RootFS(suite) })
 	}
 	return &wg
 }

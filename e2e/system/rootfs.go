@@ -10,8 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// defaultCache is where scripts/make-rootfs keeps what it made, unless TUND_TEST_CACHE
-// names another directory.
+// defaultCache is Cache, unless TUND_TEST_CACHE names another directory.
 const defaultCache = "/var/cache/tund-test"
 
 // moduleRoot is the module's directory, seen from where "go test" runs this package.
@@ -21,13 +20,18 @@ const moduleRoot = "../.."
 // lasts as long as the process.
 var suites sync.Map
 
-// rootFS returns the directory of a suite's root file system, which scripts/make-rootfs
-// makes first if there is none.
-func rootFS(suite string) (string, error) {
-	cache := os.Getenv("TUND_TEST_CACHE")
-	if cache == "" {
-		cache = defaultCache
+// Cache is where scripts/make-rootfs and scripts/make-vm keep what they made.
+func Cache() string {
+	if dir := os.Getenv("TUND_TEST_CACHE"); dir != "" {
+		return dir
 	}
+	return defaultCache
+}
+
+// RootFS returns the directory of a suite's root file system, which scripts/make-rootfs
+// makes first if there is none.
+func RootFS(suite string) (string, error) {
+	cache := Cache()
 	once, _ := suites.LoadOrStore(suite, sync.OnceValue(func() error { return provide(cache, suite) }))
 	if err := once.(func() error)(); err != nil {
 		return "", fmt.Errorf("root file system of %s: %w", suite, err)
