@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// startLimit bounds how long a tunnel may take until the first ping is answered.
-	startLimit = 20 * time.Second
+	// startLimit bounds how long a tunnel may take until the first ping is answered. Where the
+	// first greeting is lost fastd waits 20 s for the next one.
+	startLimit = 50 * time.Second
 	// endLimit is how long a program may take to end after SIGTERM.
 	endLimit = 3 * time.Second
 	// serverPort is where iperf3 listens.
