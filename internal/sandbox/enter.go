@@ -14,6 +14,7 @@ import (
 // open, names the process "tund: NAME", and makes it undumpable. After an error the
 // process must end.
 func Enter(name string, lastFD int) error {
+	_ = standBack("/proc/self/oom_score_adj") // a tunnel without it is better than none
 	for _, step := range []func() error{
 		checkUser,
 		checkThreads,

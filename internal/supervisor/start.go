@@ -7,7 +7,6 @@ import (
 	"syscall"
 
 	"tund/internal/pipe"
-	"tund/internal/sandbox"
 )
 
 // queueSize is how many messages may wait for a child. One that reads never has more than a few.
@@ -37,9 +36,6 @@ func (s *Supervisor) start(number uint64) (*child, error) {
 	err = errors.Join(cmd.Start(), fromParent.Close(), toParent.Close())
 	if err != nil {
 		return nil, errors.Join(err, toChild.Close(), fromChild.Close())
-	}
-	if err := sandbox.PreferVictim(cmd.Process.Pid); err != nil {
-		s.o.Log.Debug("the kernel kills by size alone", "child", number, "err", err)
 	}
 	return &child{
 		s:        s,
