@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -169,13 +170,18 @@ func countEvents(t *testing.T) func() int {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	if err := s.SetReceiveTimeout(&unix.Timeval{Usec: 1000}); err != nil {
-		t.Fatal(err)
+	silence := func(d time.Duration) int {
+		wait := unix.NsecToTimeval(int64(d))
+		if err := s.SetReceiveTimeout(&wait); err != nil {
+			t.Fatal(err)
+		}
+		return drain(s)
 	}
-	drain(s) // the kernel finishes some earlier things late
-	return func() int { return drain(s) }
+	silence(100 * time.Millisecond) // the kernel finishes some earlier things late
+	return func() int { return silence(time.Millisecond) }
 }
 
+// drain counts what comes until nothing does for as long as the socket waits.
 func drain(s *nl.NetlinkSocket) (n int) {
 	for {
 		messages, _, err := s.Receive()
