@@ -48,7 +48,8 @@ func makeClock(boottime, monotonic func() time.Duration) *clock {
 	return c
 }
 
-// now returns the time. It never goes back.
+// now returns the time. Where a reading was held up it may go back by what a suspend shorter than
+// twice clockSlack has left unnoticed.
 func (c *clock) now() time.Duration {
 	m := c.monotonic()
 	if m-time.Duration(c.asked.Load()) < clockAge {

@@ -21,16 +21,16 @@ const version = "0.0.1"
 const makeDisk = `
 base=$1 deb=$2 disk=$3
 work=$(mktemp -d "$disk.XXXXXX")
-mkdir "$work/upper" "$work/work" "$work/root"
-mount -t overlay overlay -o "lowerdir=$base,upperdir=$work/upper,workdir=$work/work" "$work/root"
-mkdir "$work/root/install"
-cp -r guest/. "$deb" "$work/root/install"
-mount -t proc proc "$work/root/proc"
-chroot "$work/root" sh /install/install.sh "/install/${deb##*/}" /install/units
-umount "$work/root/proc"
-rm -r "$work/root/install"
-mke2fs -q -t ext4 -O ^has_journal -d "$work/root" "$disk" 600M
-umount "$work/root"
+mkdir "$work/upper" "$work/work" "$work/tree"
+mount -t overlay overlay -o "lowerdir=$base,upperdir=$work/upper,workdir=$work/work" "$work/tree"
+mkdir "$work/tree/install"
+cp -r guest/. "$deb" "$work/tree/install"
+mount -t proc proc "$work/tree/proc"
+chroot "$work/tree" sh /install/install.sh "/install/${deb##*/}" /install/units
+umount "$work/tree/proc"
+rm -r "$work/tree/install"
+mke2fs -q -t ext4 -O ^has_journal -d "$work/tree" "$disk" 600M
+umount "$work/tree"
 rm -r "$work"
 `
 
