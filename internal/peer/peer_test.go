@@ -25,8 +25,10 @@ func inTwo(t *testing.T, adjust func(side int, c *config.Peer), f func(t *testin
 	})
 }
 
+// status is what a peer says once nothing is under way any more at this moment.
 func (w *two) status(side int) ctl.PeerStatus {
 	w.t.Helper()
+	synctest.Wait()
 	s, err := w.peers[side].Status(w.t.Context())
 	if err != nil {
 		w.t.Fatalf("status of peer %d: %v", side, err)
@@ -52,6 +54,7 @@ func (w *two) await(limit time.Duration, want ctl.State, sides ...int) {
 // mustWork fails the test unless each side holds the key the other one sends with.
 func (w *two) mustWork() {
 	w.t.Helper()
+	synctest.Wait()
 	w.wires.mu.Lock()
 	defer w.wires.mu.Unlock()
 	for side, end := range w.wires.ends {

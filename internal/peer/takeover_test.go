@@ -125,6 +125,7 @@ func (w *two) succeed(side int, left *handover.Peer) {
 
 // receives lists what a side's child holds, as the other side's indexes see it.
 func (w *two) receives(side int) map[pipe.Activate]fakeSlot {
+	synctest.Wait()
 	w.wires.mu.Lock()
 	defer w.wires.mu.Unlock()
 	all := map[pipe.Activate]fakeSlot{}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tund/internal/config"
@@ -149,6 +150,7 @@ func (w *two) cutSessions() {
 
 // end describes a side's tunnel for an assertion; open is false where there is none.
 func (w *two) end(side int) (slots int, carrier, open bool) {
+	synctest.Wait()
 	w.wires.mu.Lock()
 	defer w.wires.mu.Unlock()
 	e := w.wires.ends[side]
