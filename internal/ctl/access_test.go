@@ -59,7 +59,7 @@ func TestAccessDependsOnWhoCalls(t *testing.T) {
 		t.Skip("only root can become somebody else")
 	}
 	dir := openDir(t)
-	s := serveAt(t, filepath.Join(dir, "tund.sock"), new(fakeBackend))
+	s := serveAt(t, filepath.Join(dir, "tund.sock"), new(fakeBackend), patient())
 	exe := copyOfTest(t, dir)
 	for _, test := range []struct {
 		name   string

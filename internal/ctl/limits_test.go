@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -52,16 +53,21 @@ func TestCallersWhoSayNothingDoNotKeepOthersOut(t *testing.T) {
 }
 
 func TestCallersWhoStopInTheMiddleAreHungUpOn(t *testing.T) {
-	s := serve(t, new(fakeBackend))
-	for name, test := range map[string]struct{ request, answer string }{
-		"nothing":             {"", ""},
-		"a part of the head":  {"POST /v1/reload HT", ""},
-		"a part of the body":  {"POST /v1/peers/beta/down HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{", "HTTP/1.1 400 "},
-		"a body for nobody":   {"POST /v1/nothing HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{", ""},
-		"a body of a PUT":     {"PUT /v1/status HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{", ""},
-		"a request, and then": {request("GET", "/v1/version", ""), "HTTP/1.1 200 "},
+	header, body, idle := patient(), patient(), patient()
+	header.header, body.body, idle.idle = soon, soon, soon
+	for name, test := range map[string]struct {
+		patience        patience
+		request, answer string
+	}{
+		"nothing":             {header, "", ""},
+		"a part of the head":  {header, "POST /v1/reload HT", ""},
+		"a part of the body":  {body, "POST /v1/peers/beta/down HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{", "HTTP/1.1 400 "},
+		"a body for nobody":   {body, "POST /v1/nothing HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{", ""},
+		"a body of a PUT":     {body, "PUT /v1/status HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{", ""},
+		"a request, and then": {idle, request("GET", "/v1/version", ""), "HTTP/1.1 200 "},
 	} {
 		t.Run(name, func(t *testing.T) {
+			s := serveAt(t, filepath.Join(t.TempDir(), "tund.sock"), new(fakeBackend), test.patience)
 			conn, err := net.Dial("unix", s.path)
 			if err != nil {
 				t.Fatal(err)
@@ -80,7 +86,9 @@ func TestCallersWhoStopInTheMiddleAreHungUpOn(t *testing.T) {
 }
 
 func TestACallerWhoTakesNoReplyIsHungUpOn(t *testing.T) {
-	s := serve(t, new(fakeBackend))
+	write := patient()
+	write.write = soon
+	s := serveAt(t, filepath.Join(t.TempDir(), "tund.sock"), new(fakeBackend), write)
 	conn, err := net.Dial("unix", s.path)
 	if err != nil {
 		t.Fatal(err)
@@ -98,16 +106,66 @@ func TestACallerWhoTakesNoReplyIsHungUpOn(t *testing.T) {
 
 func TestConnectionsOfOneUserAreLimited(t *testing.T) {
 	s := serve(t, new(fakeBackend))
+	fill(t, s)
+	status, body := raw(t, s.path, request("GET", "/v1/status", ""))
+	if status != http.StatusServiceUnavailable || body != refusal {
+		t.Errorf("status %d, body %q", status, body)
+	}
+}
+
+// fill takes all connections of this user until the test ends.
+func fill(t *testing.T, s *running) {
+	t.Helper()
 	for range maxPerUser {
 		conn, err := net.Dial("unix", s.path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer closed(t, conn)
+		t.Cleanup(func() { closed(t, conn) })
 	}
-	status, body := raw(t, s.path, request("GET", "/v1/status", ""))
-	if status != http.StatusServiceUnavailable || body != refusal {
-		t.Errorf("status %d, body %q", status, body)
+}
+
+// Where the server hung up at once, a caller that is still to write would hear of a broken
+// pipe only.
+func TestWhoIsRefusedHearsWhy(t *testing.T) {
+	s := serve(t, new(fakeBackend))
+	fill(t, s)
+	for range 200 {
+		_, err := NewClient(s.path, 10*time.Second).Status(t.Context())
+		var answer *Error
+		if !errors.As(err, &answer) || answer.Code != CodeBusy {
+			t.Fatalf("got %v", err)
+		}
+	}
+}
+
+// More of them than are waited for, who say nothing, are answered as well, and do not keep the
+// server from its end.
+func TestManyWhoAreRefusedAreAllAnswered(t *testing.T) {
+	s := serve(t, new(fakeBackend))
+	fill(t, s)
+	var refused []net.Conn
+	for range 2 * maxRefused {
+		var conn net.Conn
+		waitFor(t, func() bool { // a slow server has not yet accepted those before
+			var err error
+			conn, err = net.Dial("unix", s.path)
+			return err == nil
+		})
+		defer closed(t, conn)
+		refused = append(refused, conn)
+	}
+	for i, conn := range refused {
+		_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		if answer, err := io.ReadAll(conn); err != nil || !strings.HasSuffix(string(answer), refusal) {
+			t.Errorf("caller %d: %q, %v", i, answer, err)
+		}
+	}
+	if conn, err := net.Dial("unix", s.path); err == nil {
+		defer closed(t, conn) // is waited for when the server ends
+	}
+	if err := s.stop(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,10 +1,8 @@
 package ctl
 
 import (
-	"fmt"
 	"net"
 	"sync"
-	"time"
 )
 
 const (
@@ -12,9 +10,6 @@ const (
 	// maxPerUser what one of them (or root) can: nobody can keep the others out.
 	maxConnections = 128
 	maxPerUser     = 32
-	// refuseTimeout bounds the writing of a refusal, which fits the socket's buffer.
-	refuseTimeout = 100 * time.Millisecond
-	refusal       = `{"schema":1,"error":{"code":"busy","message":"too many connections"}}` + "\n"
 )
 
 // limitedListener accepts connections of identified callers, so many and no more.
@@ -24,6 +19,8 @@ type limitedListener struct {
 	mu    sync.Mutex
 	users map[uint32]int // open connections by uid
 	total int            // without root's
+
+	refused refusals
 }
 
 // callerConn is a connection that knows who called.
@@ -50,12 +47,18 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 			continue
 		}
 		if !l.enter(who.uid) {
-			refuse(conn)
+			l.refused.add(conn)
 			continue
 		}
 		release := sync.OnceFunc(func() { l.leave(who.uid) })
 		return &callerConn{UnixConn: conn, caller: who, release: release}, nil
 	}
+}
+
+// Close stops listening, and hangs up on who was refused and has not been told.
+func (l *limitedListener) Close() error {
+	defer l.refused.close()
+	return l.socketFile.Close()
 }
 
 // Close closes the connection and gives its place to another.
@@ -86,12 +89,4 @@ func (l *limitedListener) leave(uid uint32) {
 	if uid != 0 {
 		l.total--
 	}
-}
-
-// refuse answers without reading the request, and hangs up.
-func refuse(conn *net.UnixConn) {
-	_ = conn.SetWriteDeadline(time.Now().Add(refuseTimeout))
-	_, _ = fmt.Fprintf(conn, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"+
-		"Content-Length: %d\r\nConnection: close\r\n\r\n%s", len(refusal), refusal)
-	_ = conn.Close()
 }

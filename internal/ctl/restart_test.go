@@ -24,7 +24,7 @@ func TestReplyToRestartArrivesBeforeItBegins(t *testing.T) {
 	s := serve(t, b)
 	reply := make(chan RestartBegun, 1)
 	go func() {
-		r, err := NewClient(s.path, 10*time.Second).Restart(context.Background())
+		r, err := NewClient(s.path, 20*time.Second).Restart(context.Background())
 		if err != nil {
 			t.Errorf("Restart: %v", err)
 		}
@@ -36,7 +36,7 @@ func TestReplyToRestartArrivesBeforeItBegins(t *testing.T) {
 		if r.Instance != "0a" || r.Result != "restarting" {
 			t.Errorf("reply %+v", r)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Error("no reply while the restart goes on")
 	}
 	b.begun <- struct{}{}
@@ -56,7 +56,7 @@ func TestCallerWhoIsGoneDoesNotKeepARestartFromItsBeginning(t *testing.T) {
 	select {
 	case <-b.begun:
 		b.begun <- struct{}{}
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Error("not begun")
 	}
 }
@@ -69,7 +69,7 @@ func TestStopKindIsOneOfTwo(t *testing.T) {
 			t.Errorf("%s: status %d: %s", body, status, text)
 		}
 	}
-	if err := NewClient(s.path, time.Second).StopKind(t.Context(), KindStop); err != nil {
+	if err := NewClient(s.path, 20*time.Second).StopKind(t.Context(), KindStop); err != nil {
 		t.Error(err)
 	}
 	if calls := b.seen(); len(calls) != 1 || calls[0].Kind != KindStop {

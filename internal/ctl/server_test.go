@@ -51,10 +51,20 @@ type running struct {
 // serve runs a server on a socket of its own until the test ends.
 func serve(t *testing.T, b Backend) *running {
 	t.Helper()
-	return serveAt(t, filepath.Join(t.TempDir(), "tund.sock"), b)
+	return serveAt(t, filepath.Join(t.TempDir(), "tund.sock"), b, patient())
 }
 
-func serveAt(t *testing.T, path string, b Backend) *running {
+// soon is a patience that a test can wait for. It is for what the test wants to end by it, and
+// for nothing else: a busy machine may keep a caller from its next step for longer.
+const soon = 300 * time.Millisecond
+
+// patient is how long a server waits for callers who go on.
+func patient() patience {
+	const long = 20 * time.Second
+	return patience{header: long, body: long, write: long, idle: long, end: time.Second}
+}
+
+func serveAt(t *testing.T, path string, b Backend, p patience) *running {
 	t.Helper()
 	log := new(lockedBuffer)
 	server, err := Listen(Options{
@@ -64,10 +74,7 @@ func serveAt(t *testing.T, path string, b Backend) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server.patience = patience{
-		header: 300 * time.Millisecond, body: 300 * time.Millisecond, write: 300 * time.Millisecond,
-		idle: 300 * time.Millisecond, end: time.Second,
-	}
+	server.patience = p
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- server.Run(ctx) }()
