@@ -17,6 +17,9 @@ func (s *Supervisor) SetLimits(hello, answer, grace time.Duration) {
 	s.limits = limits{hello: hello, answer: answer, grace: grace}
 }
 
+// SetHello changes how long a child may take to start, and no other limit.
+func (s *Supervisor) SetHello(d time.Duration) { s.limits.hello = d }
+
 // MoveOn is what Run does at each of its steps.
 func (s *Supervisor) MoveOn() { s.moveOn() }
 

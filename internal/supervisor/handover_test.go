@@ -43,7 +43,7 @@ func resume(state *supervisor.State) tune {
 }
 
 func TestHandOverEndsTheChildAndReturnsWhatItKnew(t *testing.T) {
-	r := supervise(t, "good")
+	r := supervise(t, "good", patient())
 	pid := r.started().PID
 	state, err := r.handOver(t.Context())
 	if err != nil || !reflect.DeepEqual(state, sampleState()) {
@@ -72,7 +72,7 @@ func TestWhatAChildDoesNotHandOverInOrderIsNotExported(t *testing.T) {
 			if err == nil || len(state.Keys) != 0 {
 				t.Errorf("%d keys, %v", len(state.Keys), err)
 			}
-			if took := time.Since(began); (name == "hangs" || name == "lingers") && took < grace || took > 5*grace {
+			if took := time.Since(began); (name == "hangs" || name == "lingers") && took < grace || took > patience {
 				t.Errorf("took %s: %v", took, err)
 			}
 			if alive(pid) {
@@ -97,18 +97,24 @@ func TestAChildThatHangsIsKilledWhenNoTimeIsLeft(t *testing.T) {
 
 func TestTheLimitIsTwoSeconds(t *testing.T) {
 	t.Parallel()
-	r := supervise(t, "hangs")
-	r.started()
-	began := time.Now()
-	_, err := r.handOver(t.Context())
-	if took := time.Since(began); err == nil || took < 2*time.Second || took > 4*time.Second {
-		t.Errorf("took %s: %v", took, err)
+	took := time.Hour
+	for first := time.Now(); took > 3*time.Second && time.Since(first) < time.Minute; { // other work on the machine may slow it down
+		r := supervise(t, "hangs")
+		r.started()
+		began := time.Now()
+		if _, err := r.handOver(t.Context()); err == nil {
+			t.Error("handed over")
+		}
+		took = time.Since(began)
+	}
+	if took < 2*time.Second || took > 3*time.Second {
+		t.Errorf("took %s", took)
 	}
 }
 
 func TestTheFirstChildGoesOnFromAState(t *testing.T) {
 	told := sampleState()
-	r := supervise(t, "good", resume(&told))
+	r := supervise(t, "good", resume(&told), patient())
 	e := r.started()
 	if s := e.Body.(supervisor.Started); !s.Resumed || s.Refused != nil {
 		t.Errorf("%+v", s)
@@ -168,7 +174,7 @@ func TestHandOverWaitsForAChildThatStarts(t *testing.T) {
 	state := sampleState()
 	for range 3 {
 		told := state
-		r := supervise(t, "good", resume(&told))
+		r := supervise(t, "good", resume(&told), patient())
 		r.begun()
 		var err error
 		if state, err = r.handOver(t.Context()); err != nil || !reflect.DeepEqual(state.Keys, sampleState().Keys) {
@@ -219,14 +225,10 @@ func TestHandOverWithoutAChild(t *testing.T) {
 	if _, err := null.HandOver(t.Context()); !errors.Is(err, supervisor.ErrGone) {
 		t.Errorf("before Run: %v", err)
 	}
-	r := supervise(t, "crash")
-	for range 4 { // the next start is 0.4 s away
-		r.crashed()
-	}
-	if _, err := r.handOver(t.Context()); !errors.Is(err, supervisor.ErrGone) {
+	if err := handOverInBackOff(t); !errors.Is(err, supervisor.ErrGone) {
 		t.Errorf("in back-off: %v", err)
 	}
-	r = supervise(t, "good")
+	r := supervise(t, "good")
 	r.started()
 	r.stop()
 	if _, err := r.s.HandOver(t.Context()); !errors.Is(err, supervisor.ErrGone) {
@@ -234,8 +236,28 @@ func TestHandOverWithoutAChild(t *testing.T) {
 	}
 }
 
+// handOverInBackOff returns the error of HandOver between two children. On a busy machine
+// the next one may be there before it is called: then it is tried anew.
+func handOverInBackOff(t *testing.T) (err error) {
+	t.Helper()
+	for first := time.Now(); time.Since(first) < time.Minute; {
+		r := supervise(t, "crash")
+		for range 4 {
+			r.crashed()
+		}
+		began := time.Now()
+		x := r.crashed() // the next start is 0.8 s away
+		_, err = r.handOver(t.Context())
+		if time.Since(began) < x.RestartIn {
+			return err
+		}
+	}
+	t.Fatal("too slow each time")
+	return nil
+}
+
 func TestHandOverDoesNotWaitForItsCallerToTakeEvents(t *testing.T) {
-	r := supervise(t, "good", heartbeat(10*time.Millisecond))
+	r := supervise(t, "good", heartbeat(10*time.Millisecond), patient())
 	r.started()
 	time.Sleep(100 * time.Millisecond) // an event waits by now
 	if state, err := r.handOver(t.Context()); err != nil || len(state.Keys) != 2 {

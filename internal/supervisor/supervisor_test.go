@@ -22,7 +22,7 @@ import (
 )
 
 // patience bounds every wait of these tests.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // A rig is a running Supervisor and what it has said.
 type rig struct {
@@ -54,6 +54,7 @@ func supervise(t *testing.T, name string, tunes ...tune) *rig {
 		f(&o, nil)
 	}
 	r.s = supervisor.New(o)
+	r.s.SetHello(patience)
 	for _, f := range tunes {
 		f(nil, r.s)
 	}
@@ -78,6 +79,9 @@ func limits(hello, answer, grace time.Duration) tune {
 		}
 	}
 }
+
+// patient is for a child that does in time what it is asked for, however slow the machine.
+func patient() tune { return limits(patience, patience, patience) }
 
 func heartbeat(d time.Duration) tune {
 	return func(o *supervisor.Options, _ *supervisor.Supervisor) {
@@ -173,7 +177,7 @@ func alive(pid int) bool {
 }
 
 func TestChildStartsAnswersAndStops(t *testing.T) {
-	r := supervise(t, "good")
+	r := supervise(t, "good", patient())
 	e := r.started()
 	if e.Child != 1 || !alive(e.PID) {
 		t.Errorf("child %d, pid %d", e.Child, e.PID)
@@ -184,7 +188,7 @@ func TestChildStartsAnswersAndStops(t *testing.T) {
 	if m := r.received(); m != (pipe.ProbeResult{ID: 9, OK: true}) {
 		t.Errorf("received %#v", m)
 	}
-	if took := r.stop(); took > 2*time.Second {
+	if took := r.stop(); took >= patience {
 		t.Errorf("stopping took %s: not by its own will", took)
 	}
 	if alive(e.PID) {
@@ -304,13 +308,15 @@ func TestHeartbeatsAreAnsweredAndPassedOn(t *testing.T) {
 }
 
 func TestSlowOwnerDoesNotKillTheChild(t *testing.T) {
-	r := supervise(t, "good", heartbeat(10*time.Millisecond), limits(patience, time.Second, patience))
+	t.Parallel()
+	const answer = 3 * time.Second
+	r := supervise(t, "good", heartbeat(10*time.Millisecond), limits(patience, answer, patience))
 	r.started()
 	for range 2 {
 		if err := r.s.Send(1, pipe.SendProbe{ID: 1}); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(1500 * time.Millisecond) // the event is not taken meanwhile
+		time.Sleep(answer + answer/4) // the event is not taken meanwhile
 		r.received()
 		r.received()
 	}
@@ -346,7 +352,7 @@ func TestStopIsAskedForThenSignalledThenForced(t *testing.T) {
 		forced bool
 	}{
 		{"good", patience, 0, false},
-		{"stubborn", grace, grace, false},
+		{"stubborn", 2 * time.Second, 2 * time.Second, false}, // SIGTERM has as long to end it
 		{"immortal", grace, 2 * grace, true},
 	}
 	for _, tt := range tests {
@@ -376,11 +382,11 @@ func TestStopDuringBackoffOrStartEndsAtOnce(t *testing.T) {
 	for range 4 { // the next start is 0.4 s away
 		r.crashed()
 	}
-	if took := r.stop(); took > 2*time.Second {
+	if took := r.stop(); took > 5*time.Second {
 		t.Errorf("stopping in back-off took %s", took)
 	}
 	r = supervise(t, "mute", limits(time.Minute, time.Minute, 50*time.Millisecond))
-	if took := r.stop(); took > 5*time.Second {
+	if took := r.stop(); took > patience {
 		t.Errorf("stopping a starting child took %s", took)
 	}
 }
