@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"tund/internal/config"
 )
 
@@ -82,11 +84,11 @@ func TestParseRefusesWhatWouldExhaustTheParser(t *testing.T) {
 		"a literal key of many dots": strings.Repeat("''.", 10_000) + "a=1",
 	} {
 		t.Run(name, func(t *testing.T) {
-			begin := time.Now()
+			begin := processorTime(t)
 			if _, err := config.Parse(testPath, []byte(text)); len(problems(t, err)) != 1 {
 				t.Errorf("got %v", err)
 			}
-			if d := time.Since(begin); d > 10*time.Second {
+			if d := processorTime(t) - begin; d > 10*time.Second {
 				t.Errorf("took %v", d)
 			}
 		})
@@ -110,14 +112,25 @@ func TestTextOfALargeConfigurationIsReadInReasonableTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	begin := time.Now()
+	begin := processorTime(t)
 	again, err := config.Parse(testPath, []byte(cfg.Text()[:0]+manyPeers(3000)))
 	if err != nil || !reflect.DeepEqual(cfg, again) {
 		t.Fatalf("second parse differs: %v", err)
 	}
-	if d := time.Since(begin); d > 20*time.Second {
+	if d := processorTime(t) - begin; d > 20*time.Second {
 		t.Errorf("3000 peers took %v", d)
 	}
+}
+
+// processorTime is what this process has used of it: unlike the time on the wall it does
+// not depend on what else the machine does.
+func processorTime(t *testing.T) time.Duration {
+	t.Helper()
+	var used unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
 func TestLinesAreFoundWhateverTheSpelling(t *testing.T) {
