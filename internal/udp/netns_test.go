@@ -90,8 +90,21 @@ func newWire(t *testing.T) *wire {
 		t.Fatalf("add veth: %v", err)
 	}
 	w.set(t, "left0", "10.1.0.1/24", "fd01::1/64")
-	w.in(t, w.right, func() { w.set(t, "right0", "10.1.0.2/24", "fd01::2/64") })
+	w.in(t, w.right, func() {
+		w.set(t, "right0", "10.1.0.2/24", "fd01::2/64")
+		awaitRunning(t, "right0")
+	})
+	awaitRunning(t, "left0")
 	return w
+}
+
+// awaitRunning waits until the kernel has seen the carrier: it drops what is sent before.
+func awaitRunning(t *testing.T, name string) {
+	t.Helper()
+	eventually(t, name, func() bool {
+		link, err := netlink.LinkByName(name)
+		return err == nil && link.Attrs().OperState == netlink.OperUp
+	})
 }
 
 func (w *wire) set(t *testing.T, name string, prefixes ...string) {

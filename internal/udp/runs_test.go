@@ -48,7 +48,7 @@ func joined(t *testing.T, w *wire, left, right string) (a, b *udp.Port) {
 func collect(t *testing.T, p *udp.Port, count int) (datagrams [][]byte, receipts int) {
 	t.Helper()
 	b := make([]byte, 1<<16)
-	for end := time.Now().Add(5 * time.Second); len(datagrams) < count && time.Now().Before(end); {
+	for end := time.Now().Add(deadline); len(datagrams) < count && time.Now().Before(end); {
 		n, size, err := p.Recv(b)
 		if errors.Is(err, udp.ErrWouldBlock) {
 			time.Sleep(time.Millisecond)
