@@ -12,3 +12,6 @@ func (m *Manager) WatchWithBuffer(ctx context.Context, lost func(iface string), 
 
 // ParseEvent lets the fuzzer at the parser.
 func ParseEvent(m syscall.NetlinkMessage) { parseEvent(m) }
+
+// Patience is the least time between two reports of an interface.
+const Patience = patience

@@ -71,15 +71,23 @@ func (f *flow) outbound() {
 			f.t.Errorf("packet %d from %s: %v", f.sent, f.own, err)
 		}
 		f.sent++
-		for {
-			n, err := f.port.Read(b)
-			if err != nil {
-				break
-			}
-			b := b[tuntap.HeaderSize:]
-			if n > tuntap.HeaderSize+20 && b[9] == unix.IPPROTO_UDP && [4]byte(b[12:16]) == f.own.As4() && [4]byte(b[16:20]) == f.far.As4() {
-				f.read++
-			}
+		f.readAll(b)
+	}
+	for deadline := time.Now().Add(long); f.read < f.sent && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		f.readAll(b)
+	}
+}
+
+// readAll counts what lies in the device's queue.
+func (f *flow) readAll(b []byte) {
+	for {
+		n, err := f.port.Read(b)
+		if err != nil {
+			return
+		}
+		b := b[tuntap.HeaderSize:]
+		if n > tuntap.HeaderSize+20 && b[9] == unix.IPPROTO_UDP && [4]byte(b[12:16]) == f.own.As4() && [4]byte(b[16:20]) == f.far.As4() {
+			f.read++
 		}
 	}
 }
@@ -100,7 +108,7 @@ func (f *flow) inbound() {
 			time.Sleep(100 * time.Microsecond)
 		}
 	}
-	for deadline := time.Now().Add(time.Second); f.received < f.written && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(long); f.received < f.written && time.Now().Before(deadline); {
 		if _, _, err := unix.Recvfrom(f.socket, b, 0); err == nil {
 			f.received++
 		} else if !errors.Is(err, unix.EAGAIN) {

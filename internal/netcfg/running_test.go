@@ -21,7 +21,7 @@ func arrives(t *testing.T, conn net.Conn, d *tuntap.Device) bool {
 	fd := int(d.File().Fd())
 	for {
 		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		if n, err := unix.Poll(poll, 100); n == 0 || err != nil {
+		if n, err := unix.Poll(poll, 5000); n == 0 || err != nil {
 			return false
 		}
 		packet := make([]byte, 2000)

@@ -151,13 +151,16 @@ func TestWatchReportsARouteThatWasReplacedByAnother(t *testing.T) {
 	<-time.After(100 * time.Millisecond)
 	ip(t, "route del 10.21.0.0/16 dev dev0")
 	ip(t, "route replace 10.20.0.0/16 dev veth0")
-	select {
-	case err := <-failed:
-		if !errors.Is(err, netcfg.ErrRouteExists) || !strings.Contains(err.Error(), "restore dev0: add route 10.20.0.0/16") {
-			t.Errorf("restore: %v", err)
+	var err error
+	for err == nil { // the first route may be restored before the second is replaced
+		select {
+		case err = <-failed:
+		case <-time.After(long):
+			t.Fatal("nothing was reported")
 		}
-	case <-time.After(long):
-		t.Fatal("nothing was reported")
+	}
+	if !errors.Is(err, netcfg.ErrRouteExists) || !strings.Contains(err.Error(), "restore dev0: add route 10.20.0.0/16") {
+		t.Errorf("restore: %v", err)
 	}
 	if r := routes(t); !slices.Contains(r, "10.21.0.0/16 proto 126 scope link src 10.1.0.1") {
 		t.Errorf("the other route was not restored: %q", r)
@@ -189,9 +192,7 @@ func TestWatchLeavesALinkThatIsDownAndMendsItWhenItIsUp(t *testing.T) {
 	case <-time.After(long):
 		t.Fatal("nothing was reported")
 	}
-	if got := state(t); got != want {
-		t.Errorf("state is\n%s\nwant\n%s", got, want)
-	}
+	eventually(t, "the state as before:\n"+want, func() bool { return state(t) == want }) // the kernel shows a carrier late
 }
 
 func TestWatchDoesNotReportOurOwnChanges(t *testing.T) {
@@ -225,7 +226,7 @@ func TestWatchIsPatientWithAnOpponent(t *testing.T) {
 		_ = m.Restore(iface)
 	})
 	var reports []time.Time
-	for begin := time.Now(); time.Since(begin) < 2500*time.Millisecond; {
+	for end := time.Now().Add(long); len(reports) < 3 && time.Now().Before(end); {
 		_ = removeRoute("10.20.0.0/16")
 		select {
 		case at := <-lost:
@@ -233,8 +234,13 @@ func TestWatchIsPatientWithAnOpponent(t *testing.T) {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	if len(reports) < 2 || len(reports) > 4 {
-		t.Errorf("%d reports in 2.5 seconds", len(reports))
+	if len(reports) < 3 {
+		t.Fatalf("%d reports in %v", len(reports), long)
+	}
+	for i := range 2 { // a report that is noted late may look closer to the next
+		if pause := reports[i+1].Sub(reports[i]); pause < netcfg.Patience/2 {
+			t.Errorf("reports at %v: %v apart", reports, pause)
+		}
 	}
 }
 
@@ -289,8 +295,10 @@ func TestWatchEndsWithItsContextAndLeavesNoGoroutine(t *testing.T) {
 	if err := m.Watch(ctx, func(string) {}); err != nil {
 		t.Error(err)
 	}
-	if n := runtime.NumGoroutine(); n > before {
-		t.Errorf("%d goroutines more", n-before)
+	for end := time.Now().Add(long); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) { // what a goroutine does last is to end
+			t.Fatalf("%d goroutines more", runtime.NumGoroutine()-before)
+		}
 	}
 }
 
