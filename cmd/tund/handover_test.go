@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -230,10 +231,15 @@ func echo(t *testing.T, address string) {
 	}()
 }
 
+// inFlight is how many datagrams may be under way: less than the device's queue and each
+// socket's buffer hold, so that a program that the machine keeps waiting loses none.
+const inFlight = 120
+
 // A stream is numbered datagrams that should come back, each once.
 type stream struct {
 	conn  net.Conn
 	sent  int
+	back  atomic.Int64 // so many came back
 	times []int
 	last  time.Time
 	gap   time.Duration // the longest without an answer
@@ -274,16 +280,28 @@ func (s *stream) send(stop <-chan struct{}) {
 	tick := time.NewTicker(500 * time.Microsecond)
 	defer tick.Stop()
 	p := make([]byte, 1300)
-	for ; ; s.sent++ {
+	for {
 		select {
 		case <-tick.C:
 		case <-stop:
-			_ = s.conn.SetReadDeadline(time.Now().Add(2 * time.Second)) // for what is under way
+			s.awaitRest()
 			return
+		}
+		if s.sent-int(s.back.Load()) >= inFlight {
+			continue
 		}
 		binary.BigEndian.PutUint32(p, uint32(s.sent))
 		_, _ = s.conn.Write(p[:4+s.sent*37%1200])
+		s.sent++
 	}
+}
+
+// awaitRest waits for what is under way, and a moment more for what comes twice, and ends receive.
+func (s *stream) awaitRest() {
+	for end := time.Now().Add(20 * time.Second); int(s.back.Load()) < s.sent && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	_ = s.conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
 }
 
 func (s *stream) receive() {
@@ -297,6 +315,7 @@ func (s *stream) receive() {
 			continue
 		}
 		s.times[binary.BigEndian.Uint32(p)]++
+		s.back.Add(1)
 		s.gap = max(s.gap, time.Since(s.last))
 		s.last = time.Now()
 	}
