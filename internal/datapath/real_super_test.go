@@ -241,7 +241,7 @@ func TestChecksumsAreRightOnAThirdHost(t *testing.T) {
 func ask(t *testing.T, parent *fakeParent) pipe.Stats {
 	t.Helper()
 	parent.tell(pipe.GetStats{Seq: 1})
-	for range 500 {
+	for range 2000 {
 		for _, m := range parent.heard() {
 			if s, ok := m.(pipe.Stats); ok {
 				return s
@@ -328,7 +328,7 @@ func sendBurst(t *testing.T, c *net.UDPConn, size, count int) {
 	if _, _, err := c.WriteMsgUDP(payload, control, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	got, b := []byte{}, make([]byte, 2000)

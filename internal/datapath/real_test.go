@@ -186,7 +186,7 @@ func realTunnel(t *testing.T, mode pipe.Mode) {
 			if err != nil {
 				t.Errorf("datapath %d: %v", i, err)
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(20 * time.Second):
 			t.Fatalf("datapath %d does not end", i)
 		}
 	}
@@ -195,7 +195,7 @@ func realTunnel(t *testing.T, mode pipe.Mode) {
 // waitActive waits until the child has heard its peer.
 func waitActive(t *testing.T, parent *fakeParent) {
 	t.Helper()
-	for range 500 {
+	for range 2000 {
 		if slices.Contains(parent.heard(), pipe.Message(pipe.KeyActive{KeyID: 1})) {
 			return
 		}
@@ -239,7 +239,7 @@ func call(t *testing.T, parent *fakeParent) {
 		if _, err := c.Write(want); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		n, err := c.Read(got)

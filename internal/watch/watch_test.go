@@ -329,6 +329,9 @@ func TestRunLeavesNoGoroutineAndNoDescriptor(t *testing.T) {
 		}
 		stop()
 	}
+	for end := time.Now().Add(10 * time.Second); count() > goroutines && time.Now().Before(end); {
+		time.Sleep(time.Millisecond) // what a goroutine does last is to end
+	}
 	if g, d := count(), descriptors(); g > goroutines || d > open {
 		t.Errorf("%d goroutines and %d descriptors were %d and %d", g, d, goroutines, open)
 	}
