@@ -89,35 +89,27 @@ func upPair(t *testing.T, o lab.PairOptions) *lab.Pair {
 	return p
 }
 
-// alone begins a test that judges times or single packets, with no other beside it. With
-// the race detector, where it judges no times, it is parallel like the others.
+// alone begins a test that judges times or single packets, with no other beside it, and
+// before all other work of the machine. With the race detector, where it judges no times,
+// it is parallel like the others.
 func alone(t *testing.T) {
 	t.Helper()
 	if os.Getenv("TUND_RACE") != "" {
 		t.Parallel()
+		return
 	}
+	lab.Prefer(t)
 }
 
-// wantInTime fails the test if what measure returns is longer than it may be. Where it
-// is while the machine was kept from its work by something else, it is measured again, a
-// few times. Programs that were built with the race detector are too slow to be judged.
+// wantInTime is lab.WantInTime, but for programs that were built with the race detector,
+// which are too slow to be judged.
 func wantInTime(t *testing.T, what string, bar time.Duration, measure func() time.Duration) {
 	t.Helper()
-	const tries = 5
-	for range tries {
-		pace := lab.StartPace()
-		took := measure()
-		late := pace.Stop()
-		t.Logf("%s: %v; other work came %v late at worst", what, took.Round(time.Millisecond), late.Round(time.Millisecond))
-		if took <= bar || os.Getenv("TUND_RACE") != "" {
-			return
-		}
-		if late < bar/20 {
-			t.Errorf("%s: %v, want at most %v", what, took, bar)
-			return
-		}
+	if os.Getenv("TUND_RACE") == "" {
+		lab.WantInTime(t, what, bar, measure)
+		return
 	}
-	t.Errorf("%s: more than %v each of %d times, on a machine that is too busy to tell why", what, bar, tries)
+	t.Logf("%s: %v", what, measure().Round(time.Millisecond))
 }
 
 // wantNoLoss fails the test if a ping lost a packet.

@@ -77,7 +77,7 @@ func talk(t *testing.T, p *lab.Pair) (stop func()) {
 // wantTakenOver fails the test unless alpha goes on with the keys of the tund before.
 func wantTakenOver(t *testing.T, n *lab.Node, round int) {
 	t.Helper()
-	if took := n.MustPeer("beta").Takeover; took == nil || took.Result != "resumed" {
+	if took := n.WaitTakeover("beta", time.Minute); took == nil || took.Result != "resumed" {
 		t.Errorf("round %d: taken over: %+v", round, took)
 	} else {
 		t.Logf("round %d: packets waited for %.0f ms", round, took.GapMS)
@@ -287,7 +287,7 @@ func install(t *testing.T, from, to string, lines ...string) {
 }
 
 func TestKilledTundComesBackWithItsDeviceAndANewEpoch(t *testing.T) {
-	t.Parallel()
+	alone(t)
 	const bar = time.Second
 	p, _ := managedPair(t)
 	before := identity(p.Alpha, p.AlphaDevice)
@@ -348,7 +348,7 @@ func TestKillsAtAnyMomentOfARestartRepeatNoNonce(t *testing.T) {
 		p.Alpha.Start()
 		asked.Wait()
 		p.WaitUp()
-		took := p.Alpha.MustPeer("beta").Takeover
+		took := p.Alpha.WaitTakeover("beta", time.Minute)
 		if took == nil {
 			t.Fatalf("round %d: the tunnel was not taken over", round)
 		}
@@ -438,7 +438,7 @@ func TestRestartTakesOverWhatTheConfigurationStillHas(t *testing.T) {
 	p.Alpha.Configure(p.AlphaTable)
 	p.Alpha.Start()
 	p.WaitUp()
-	if took := p.Alpha.MustPeer("beta").Takeover; took == nil || took.Result != "fresh" || !strings.Contains(took.Reason, "queue") {
+	if took := p.Alpha.WaitTakeover("beta", time.Minute); took == nil || took.Result != "fresh" || !strings.Contains(took.Reason, "queue") {
 		t.Errorf("taken over with another queue: %+v", took)
 	}
 	if now := p.Alpha.Index(p.AlphaDevice); now == index || now == 0 {

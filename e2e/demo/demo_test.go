@@ -21,6 +21,7 @@ func TestDemonstrationSeesWhatItShould(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	lab.Prefer(t)
 	const tries, busy = 5, 25 * time.Millisecond
 	for try := range tries {
 		var out bytes.Buffer
@@ -29,14 +30,11 @@ func TestDemonstrationSeesWhatItShould(t *testing.T) {
 		problems := a.run(a.play)
 		late := pace.Stop()
 		a.summary(problems)
-		if !a.complete {
-			t.Fatalf("not played to its end:\n%s", &out)
-		}
 		if len(problems) > 0 && late > busy && try < tries-1 {
 			t.Logf("again, on a machine that is %v late: %v", late, problems)
 			continue
 		}
-		if len(problems) > 0 || !strings.Contains(out.String(), "everything was as it should be") {
+		if len(problems) > 0 || !a.complete || !strings.Contains(out.String(), "everything was as it should be") {
 			t.Errorf("%v\n%s", problems, &out)
 		}
 		return

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -29,7 +30,7 @@ func twoHosts(t *testing.T) (left, right *lab.Node, link *lab.Link) {
 }
 
 func TestPingCountsWhatIsLost(t *testing.T) {
-	t.Parallel()
+	lab.Prefer(t) // it judges times
 	left, right, link := twoHosts(t)
 	for _, version := range []int{4, 6} {
 		if r := left.Ping(link.Addr(right, version).String(), 3); r.Sent != 3 || r.Lost != 0 {
@@ -226,5 +227,27 @@ func TestLabReportsWhatIsLeft(t *testing.T) {
 	}
 	if _, err := os.Stat("/run/netns/" + n.Namespace); err == nil {
 		t.Error("the namespace is still there")
+	}
+}
+
+func TestPreferredIsWhatATestStarts(t *testing.T) {
+	policy := func() string {
+		out, err := exec.Command("cut", "-d", " ", "-f", "41", "/proc/self/stat").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	before := policy()
+	t.Run("preferred", func(t *testing.T) {
+		lab.Prefer(t)
+		for range 20 { // whichever thread starts it
+			if got := policy(); got != "2" { // SCHED_RR
+				t.Fatalf("scheduled by policy %s", got)
+			}
+		}
+	})
+	if after := policy(); after != before {
+		t.Errorf("policy was %s, is %s afterwards", before, after)
 	}
 }

@@ -30,6 +30,28 @@ type Pace struct {
 	late time.Duration
 }
 
+// WantInTime fails the test if what measure returns is longer than it may be. Where it is
+// while the machine was kept from its work by something else, it is measured again, a few
+// times.
+func WantInTime(tb TB, what string, bar time.Duration, measure func() time.Duration) {
+	tb.Helper()
+	const tries = 8
+	for range tries {
+		pace := StartPace()
+		took := measure()
+		late := pace.Stop()
+		tb.Logf("%s: %v; other work came %v late at worst", what, took.Round(time.Millisecond), late.Round(time.Millisecond))
+		if took <= bar {
+			return
+		}
+		if late < bar/20 {
+			tb.Errorf("%s: %v, want at most %v", what, took, bar)
+			return
+		}
+	}
+	tb.Errorf("%s: more than %v each of %d times, on a machine that is too busy to tell why", what, bar, tries)
+}
+
 // StartPace begins to watch.
 func StartPace() *Pace {
 	p := &Pace{stop: make(chan struct{})}

@@ -174,6 +174,15 @@ func (n *Node) WaitPeer(name string, limit time.Duration, what string, wanted fu
 	}
 }
 
+// WaitTakeover waits until a tund knows what became of a peer's tunnel when it started, and
+// returns that; nil: nothing was left of one.
+func (n *Node) WaitTakeover(peer string, limit time.Duration) *Takeover {
+	n.lab.tb.Helper()
+	return n.WaitPeer(peer, limit, "taken over or not", func(p PeerStatus) bool {
+		return p.Takeover == nil || p.Takeover.Result != "pending"
+	}).Takeover
+}
+
 // WaitState waits until a peer of the node is in a state.
 func (n *Node) WaitState(peer, state string, limit time.Duration) PeerStatus {
 	n.lab.tb.Helper()

@@ -14,34 +14,41 @@ import (
 const backLimit = time.Second
 
 func TestTrafficIsBackWithinASecondAfterAKill(t *testing.T) {
+	alone(t)
 	p := upPair(t)
 	for _, m := range []*Machine{p.alpha, p.beta} {
 		device := map[string]string{"alpha": "tun-beta", "beta": "tun-alpha"}[m.Name]
 		identity := identityOf(m, device)
 		talk := p.beta.Converse(p.alpha.Node, lab.Addr(alphaInner))
-		out, back := p.alpha.StartPing(betaInner), p.beta.StartPing(alphaInner)
-		before := m.MainPID()
-		m.Signal("KILL")
-		lab.Until(t, 10*time.Second, m.Name+" has another main process", func() bool {
-			pid := m.MainPID()
-			return pid != 0 && pid != before
-		})
-		p.awaitUp()
-		replies := out.Replies()
-		lab.Until(t, 5*time.Second, "answers come again", func() bool { return out.Replies() > replies+10 })
-		for name, r := range map[string]lab.PingResult{"alpha to beta": out.Stop(), "beta to alpha": back.Stop()} {
-			t.Logf("kill of %s: ping, %s: %v", m.Name, name, r)
-			if r.LongestGap > backLimit {
-				t.Errorf("kill of %s: ping, %s: no answer for %v, want at most %v", m.Name, name, r.LongestGap, backLimit)
-			}
-		}
-		if err := talk.Say(5 * time.Second); err != nil {
+		lab.WantInTime(t, "no answer after the kill of "+m.Name, backLimit, func() time.Duration { return kill(p, m) })
+		if err := talk.Say(time.Minute); err != nil {
 			t.Errorf("kill of %s: TCP connection: %v", m.Name, err)
 		}
 		if got := identityOf(m, device); got != identity {
 			t.Errorf("kill of %s: the device is now\n%s\nwas\n%s", m.Name, got, identity)
 		}
 	}
+}
+
+// kill kills a machine's tund, and returns for how long no ping was answered.
+func kill(p *pair, m *Machine) (gap time.Duration) {
+	t := p.t
+	t.Helper()
+	out, back := p.alpha.StartPing(betaInner), p.beta.StartPing(alphaInner)
+	before := m.MainPID()
+	m.Signal("KILL")
+	lab.Until(t, upLimit, m.Name+" has another main process", func() bool {
+		pid := m.MainPID()
+		return pid != 0 && pid != before
+	})
+	p.awaitUp()
+	replies := out.Replies()
+	lab.Until(t, upLimit, "answers come again", func() bool { return out.Replies() > replies+10 })
+	for name, r := range map[string]lab.PingResult{"alpha to beta": out.Stop(), "beta to alpha": back.Stop()} {
+		t.Logf("kill of %s: ping, %s: %v", m.Name, name, r)
+		gap = max(gap, r.LongestGap)
+	}
+	return gap
 }
 
 // identityOf is all of a device that outlives tund: its number, addresses and routes.
@@ -63,7 +70,7 @@ func TestWatchdogEndsAHungService(t *testing.T) {
 	before := p.beta.MainPID()
 	p.beta.Signal("STOP")
 	start := time.Now()
-	lab.Until(t, 30*time.Second, "beta has another main process", func() bool {
+	lab.Until(t, 2*time.Minute, "beta has another main process", func() bool {
 		pid := p.beta.MainPID()
 		return pid != 0 && pid != before
 	})

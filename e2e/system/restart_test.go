@@ -6,6 +6,7 @@ import (
 )
 
 func TestPlannedRestartsLoseNothing(t *testing.T) {
+	alone(t)
 	p := upPair(t)
 	l := p.start()
 	for i := range 20 {
@@ -17,6 +18,7 @@ func TestPlannedRestartsLoseNothing(t *testing.T) {
 
 // Without systemd's doing tund replaces itself, under the same process id.
 func TestRestartByTunctlLosesNothing(t *testing.T) {
+	alone(t)
 	p := upPair(t)
 	l := p.start()
 	for _, m := range []*Machine{p.alpha, p.beta} {
@@ -49,6 +51,7 @@ func restart(t *testing.T, p *pair, m *Machine) {
 
 // Restarts one after the other, without waiting for anything but systemctl.
 func TestHastyRestartsLoseNothing(t *testing.T) {
+	alone(t)
 	p := upPair(t)
 	l := p.start()
 	for range 10 {

@@ -11,6 +11,7 @@ import (
 
 // Debian 13 has a newer systemd. Its tunnel leads to a Debian 12 host.
 func TestDebian13InstallsStartsAndRestarts(t *testing.T) {
+	alone(t)
 	p := newPair(t, "bookworm", "trixie")
 	wantOutput(t, p.beta, "active", "systemctl", "is-active", unit)
 	p.join()

@@ -9,6 +9,7 @@ import (
 
 // An administrator who is logged in through the tunnel upgrades the host at its other end.
 func TestUpgradeThroughTheTunnelItself(t *testing.T) {
+	alone(t)
 	p := upPair(t)
 	p.step("log in", func() { admit(p.alpha, p.beta) })
 	session := p.alpha.LogIn(betaInner)
