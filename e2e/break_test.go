@@ -71,7 +71,7 @@ func TestDeviceFollowsTheOuterMTUAtTheNextRotation(t *testing.T) {
 	}
 	rotate(t, p.Alpha, "rotate-key", "beta")
 	for n, device := range map[*lab.Node]string{p.Alpha: p.AlphaDevice, p.Beta: p.BetaDevice} {
-		lab.Until(t, 2*time.Second, "the device of "+n.Name+" has the least MTU", func() bool {
+		lab.Until(t, lab.Patience, "the device of "+n.Name+" has the least MTU", func() bool {
 			return strings.Contains(n.IP("link", "show", device), "mtu 1280 ")
 		})
 	}
@@ -87,8 +87,8 @@ func TestTunnelOutlivesAChangeOfTheOuterAddress(t *testing.T) {
 	p.Alpha.IP("route", "replace", "10.9.1.0/24", "dev", link, "src", "10.9.1.77")
 	p.Alpha.IP("addr", "del", old, "dev", link)
 	p.Alpha.IP("route", "replace", "10.9.1.0/24", "dev", link, "src", "10.9.1.77")
-	took := lab.Until(t, time.Minute, "a ping through the tunnel", func() bool {
-		return p.Alpha.Ping(lab.BetaInner4, 1).Received == 1
+	took := lab.Until(t, lab.Patience, "a ping through the tunnel", func() bool {
+		return p.Alpha.Answers(lab.BetaInner4)
 	})
 	t.Logf("again after %v", took.Round(time.Second))
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"tund/e2e/lab"
 )
@@ -49,7 +48,7 @@ func wantTagged(t *testing.T, from *lab.Node, out string, to *lab.Node, in strin
 	listener := to.ListenFrames(in)
 	frame := lab.TaggedFrame(100, payload)
 	from.SendFrame(out, frame)
-	if heard, err := listener.Hears(frame, 2*time.Second); err != nil || !heard {
+	if heard, err := listener.Hears(frame, lab.Patience); err != nil || !heard {
 		t.Errorf("tagged frame with %d bytes from %s to %s: arrived %v, %v", payload, from.Name, to.Name, heard, err)
 	}
 }

@@ -150,6 +150,7 @@ func (b *behind) wantTaggedRight(t *testing.T) {
 			time.Sleep(10 * time.Millisecond) // no queue shall overflow
 		}
 	}
+	lab.Until(t, lab.Patience, "all frames with a tag", func() bool { return verifier.Found().Tagged >= 2*times*count })
 	found := verifier.Stop()
 	t.Logf("with a tag came in: %+v", found)
 	if found.WrongFrames > 0 || found.Tagged != 2*times*count || found.TCP < times*count || found.UDP < times*count {

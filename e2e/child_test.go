@@ -133,11 +133,11 @@ func killChild(t *testing.T, p *lab.Pair, node *lab.Node) time.Duration {
 	ping := p.Alpha.StartPing(lab.BetaInner4)
 	time.Sleep(300 * time.Millisecond)
 	kill(t, before.ChildPID)
-	after := node.WaitPeer(peer, 5*time.Second, "a new child", func(s lab.PeerStatus) bool {
+	after := node.WaitPeer(peer, lab.Patience, "a new child", func(s lab.PeerStatus) bool {
 		return s.ChildPID != 0 && s.ChildPID != before.ChildPID && s.State == "up"
 	})
 	replies := ping.Replies()
-	lab.Until(t, 5*time.Second, "answers again", func() bool { return ping.Replies() > replies+20 })
+	lab.Until(t, lab.Patience, "answers again", func() bool { return ping.Replies() > replies+20 })
 	r := ping.Stop()
 	t.Logf("child of %s on %s killed: %v", peer, node.Name, r)
 	if after.Epoch == before.Epoch || after.Restarts != before.Restarts+1 {

@@ -5,7 +5,6 @@ import (
 	"os"
 	"sync"
 	"testing"
-	"time"
 
 	"tund/e2e/lab"
 )
@@ -61,8 +60,8 @@ func (h *hub) up(t *testing.T) {
 		spoke.Start()
 	}
 	for _, spoke := range h.spokes {
-		spoke.WaitState("hub", "up", 15*time.Second)
-		h.WaitState(spoke.Name, "up", 5*time.Second)
+		spoke.WaitState("hub", "up", lab.Patience)
+		h.WaitState(spoke.Name, "up", lab.Patience)
 	}
 }
 
@@ -121,7 +120,7 @@ func TestThreePeersOnOneHubAtOnce(t *testing.T) {
 	// What happens to one does not touch the others.
 	before := childPIDs(h.Node)
 	kill(t, before["two"])
-	h.WaitPeer("two", 5*time.Second, "a new child", func(p lab.PeerStatus) bool {
+	h.WaitPeer("two", lab.Patience, "a new child", func(p lab.PeerStatus) bool {
 		return p.ChildPID != before["two"] && p.ChildPID != 0 && p.State == "up"
 	})
 	if code, _ := h.spokes[1].Stop(); code != 0 {

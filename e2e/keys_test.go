@@ -60,9 +60,9 @@ func TestPeerIsDisabledAndEnabledLive(t *testing.T) {
 	child := p.Alpha.MustPeer("beta").ChildPID
 	p.AlphaTable.Set("beta", "enabled", "false")
 	p.Alpha.Configure(p.AlphaTable)
-	p.Alpha.WaitState("beta", "disabled", 5*time.Second)
+	p.Alpha.WaitState("beta", "disabled", lab.Patience)
 	within(t, "child and device are gone", func() bool { return !lab.Alive(child) && p.Alpha.Index(p.AlphaDevice) == 0 })
-	p.Beta.WaitPeer("alpha", 5*time.Second, "beta is told", func(s lab.PeerStatus) bool { return s.State != "up" && s.Transport == "" })
+	p.Beta.WaitPeer("alpha", lab.Patience, "beta is told", func(s lab.PeerStatus) bool { return s.State != "up" && s.Transport == "" })
 	wantCtl(t, p.Alpha, 1, "up", "beta")
 	p.AlphaTable.Set("beta", "enabled", "true")
 	p.Alpha.Configure(p.AlphaTable)

@@ -41,7 +41,7 @@ func ctlInside(n *lab.Node, args ...string) (string, error) {
 // pings waits for the tunnel of a pair to carry packets.
 func pings(t *testing.T, p *lab.Pair) {
 	t.Helper()
-	lab.Until(t, 15*time.Second, "pings are answered", func() bool { return p.Beta.Ping(lab.AlphaInner4, 1).Received == 1 })
+	lab.Until(t, lab.Patience, "pings are answered", func() bool { return p.Beta.Answers(lab.AlphaInner4) })
 }
 
 func TestMachineWithoutTunnelDeviceIsToldAndWaitedFor(t *testing.T) {
@@ -55,7 +55,7 @@ func TestMachineWithoutTunnelDeviceIsToldAndWaitedFor(t *testing.T) {
 			mounts(p.Alpha, c.mount)
 			p.Alpha.Start()
 			p.Beta.Start()
-			status := p.Alpha.WaitPeer("beta", 5*time.Second, "down for want of a device", func(s lab.PeerStatus) bool {
+			status := p.Alpha.WaitPeer("beta", lab.Patience, "down for want of a device", func(s lab.PeerStatus) bool {
 				return s.State == "down" && strings.Contains(s.LastError, c.want)
 			})
 			t.Log(status.LastError)
@@ -137,7 +137,7 @@ func TestFailedStartHoldsBackTheServiceManager(t *testing.T) {
 	manager := p.Alpha.Manage(0)
 	p.Alpha.WriteFile("tund.sock.held", "nonsense")
 	p.Alpha.Launch()
-	code, took := p.Alpha.Wait(10 * time.Second)
+	code, took := p.Alpha.Wait(lab.Patience)
 	if code != 1 || took < 1500*time.Millisecond {
 		t.Errorf("exit %d after %v", code, took)
 	}

@@ -145,7 +145,7 @@ func wantCalmNoLoss(t *testing.T, what string, measure func(try int) lab.PingRes
 func wantPing(t *testing.T, from *lab.Node, address string, args ...string) {
 	t.Helper()
 	for range 10 {
-		if from.Ping(address, 1, append([]string{"-W", "0.2"}, args...)...).Received == 1 {
+		if from.Answers(address, args...) {
 			break
 		}
 	}
@@ -158,7 +158,7 @@ func wantPing(t *testing.T, from *lab.Node, address string, args ...string) {
 // wantSilence fails the test if a ping is answered.
 func wantSilence(t *testing.T, from *lab.Node, address string) {
 	t.Helper()
-	if r := from.Ping(address, 3); r.Received != 0 {
+	if r := from.Ping(address, 3, "-w", "3"); r.Received != 0 {
 		t.Errorf("%s pings %s: %d answers, want none", from.Name, address, r.Received)
 	}
 }

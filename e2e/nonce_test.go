@@ -111,7 +111,7 @@ func TestNoNonceRepeatsOverRotationsAndDeathsOfChildren(t *testing.T) {
 		status := victim.Status().Peers[0]
 		deaths = append(deaths, death{victim, time.Now()})
 		kill(t, status.ChildPID)
-		victim.WaitPeer(status.Name, 10*time.Second, "a new child", func(s lab.PeerStatus) bool {
+		victim.WaitPeer(status.Name, lab.Patience, "a new child", func(s lab.PeerStatus) bool {
 			return s.ChildPID != 0 && s.ChildPID != status.ChildPID && s.State == "up"
 		})
 		p.WaitUp()

@@ -40,7 +40,7 @@ func wantWords(t *testing.T, what, text string, words ...string) {
 // within waits until a condition about a reload that came by itself holds.
 func within(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	lab.Until(t, 5*time.Second, what, condition)
+	lab.Until(t, lab.Patience, what, condition)
 }
 
 func TestReloadChangesOnePeerAndTouchesNoOther(t *testing.T) {
@@ -93,15 +93,15 @@ func TestPeersComeAndGoByReload(t *testing.T) {
 	for _, spoke := range h.spokes {
 		spoke.Start()
 	}
-	h.spokes[0].WaitState("hub", "up", 15*time.Second)
-	h.WaitState("one", "up", 5*time.Second)
+	h.spokes[0].WaitState("hub", "up", lab.Patience)
+	h.WaitState("one", "up", lab.Patience)
 	pid := childPIDs(h.Node)["one"]
 	ping := h.spokes[0].StartPing("10.77.1.1")
 
 	h.table.Peers["three"] = three
 	h.Configure(h.table)
 	within(t, "the peer is added", func() bool { _, ok := h.Peer("three"); return ok })
-	h.WaitState("three", "up", 40*time.Second) // its back-off had grown
+	h.WaitState("three", "up", lab.Patience) // its back-off had grown
 	wantPing(t, h.spokes[1], "10.77.2.1")
 
 	child := h.MustPeer("three").ChildPID
@@ -115,7 +115,7 @@ func TestPeersComeAndGoByReload(t *testing.T) {
 	// A file of its own beside the configuration is as good.
 	h.WriteFile("peers.d/three.toml", "[peer.three]\n"+strings.Join(three, "\n")+"\n")
 	wantAdded(t, h.Node, "three")
-	h.WaitState("three", "up", 40*time.Second)
+	h.WaitState("three", "up", lab.Patience)
 	if now := childPIDs(h.Node)["one"]; now != pid {
 		t.Errorf("child of one was %d, is %d", pid, now)
 	}
@@ -152,7 +152,7 @@ func TestEndpointsAndPresharedKeyChangeLive(t *testing.T) {
 	p.Beta.Configure(p.BetaTable)
 	p.AlphaTable.Set("beta", "preshared_key_file", `"beta.psk"`)
 	p.Alpha.Configure(p.AlphaTable)
-	p.Alpha.WaitPeer("beta", 15*time.Second, "a new epoch with the pre-shared key", func(s lab.PeerStatus) bool { return s.Epoch > epoch })
+	p.Alpha.WaitPeer("beta", lab.Patience, "a new epoch with the pre-shared key", func(s lab.PeerStatus) bool { return s.Epoch > epoch })
 	rotate(t, p.Alpha, "rotate-key", "beta")
 
 	// A file that changes is a new epoch too.
@@ -160,7 +160,7 @@ func TestEndpointsAndPresharedKeyChangeLive(t *testing.T) {
 	key = p.Alpha.NewPresharedKey()
 	p.Alpha.WriteFile("beta.psk", key)
 	p.Beta.WriteFile("alpha.psk", key)
-	p.Alpha.WaitPeer("beta", 15*time.Second, "a new epoch with the changed key", func(s lab.PeerStatus) bool { return s.Epoch > epoch })
+	p.Alpha.WaitPeer("beta", lab.Patience, "a new epoch with the changed key", func(s lab.PeerStatus) bool { return s.Epoch > epoch })
 	rotate(t, p.Beta, "rotate-key", "alpha")
 
 	if now := p.Alpha.MustPeer("beta").ChildPID; now != pid {
@@ -240,7 +240,7 @@ func TestReloadMayReplaceOneChild(t *testing.T) {
 	h.table.Set("one", "interface", `"uplink"`)
 	h.Configure(h.table)
 	within(t, "the device has its new name", func() bool { return h.Index("uplink") != 0 && h.Index("tun-one") == 0 })
-	h.WaitState("one", "up", 40*time.Second)
+	h.WaitState("one", "up", lab.Patience)
 	wantPing(t, h.spokes[0], "10.77.1.1")
 	if now := childPIDs(h.Node); now["one"] == pids["one"] || now["two"] != pids["two"] {
 		t.Errorf("children were %v, are %v", pids, now)
@@ -275,10 +275,10 @@ func TestIdentityChangesLive(t *testing.T) {
 	public := p.Alpha.NewIdentity()
 	p.BetaTable.Set("alpha", "public_key", fmt.Sprintf("%q", public))
 	p.Beta.Configure(p.BetaTable)
-	p.Alpha.WaitPeer("beta", 40*time.Second, "up with the new identity", func(s lab.PeerStatus) bool {
+	p.Alpha.WaitPeer("beta", lab.Patience, "up with the new identity", func(s lab.PeerStatus) bool {
 		return s.State == "up" && p.Alpha.Status().Node.PublicKey == public
 	})
-	p.Beta.WaitState("alpha", "up", 10*time.Second)
+	p.Beta.WaitState("alpha", "up", lab.Patience)
 	wantPing(t, p.Alpha, lab.BetaInner4)
 	rotate(t, p.Beta, "rotate-key", "alpha")
 }

@@ -33,6 +33,13 @@ func managedPair(t *testing.T) (*lab.Pair, *lab.Manager) {
 	return p, m
 }
 
+// wantKept fails the test unless the manager comes to keep just what has these names, of a
+// tund that runs.
+func wantKept(t *testing.T, m *lab.Manager, names ...string) {
+	t.Helper()
+	lab.Until(t, lab.Patience, fmt.Sprintf("the manager keeps %v", names), func() bool { return slices.Equal(m.Kept(), names) })
+}
+
 // identity is all of a device that must outlive a restart. That the kernel still looks
 // for another host with its own link-local address is no part of it.
 func identity(n *lab.Node, device string) string {
@@ -77,7 +84,7 @@ func talk(t *testing.T, p *lab.Pair) (stop func()) {
 // wantTakenOver fails the test unless alpha goes on with the keys of the tund before.
 func wantTakenOver(t *testing.T, n *lab.Node, round int) {
 	t.Helper()
-	if took := n.WaitTakeover("beta", time.Minute); took == nil || took.Result != "resumed" {
+	if took := n.WaitTakeover("beta", lab.Patience); took == nil || took.Result != "resumed" {
 		t.Errorf("round %d: taken over: %+v", round, took)
 	} else {
 		t.Logf("round %d: packets waited for %.0f ms", round, took.GapMS)
@@ -103,9 +110,7 @@ func TestRestartsByTheServiceManagerLoseNothing(t *testing.T) {
 		p.Alpha.Start()
 		p.WaitUp()
 		wantTakenOver(t, p.Alpha, round)
-		if got := m.Kept(); !slices.Equal(got, []string{"d1", "u1"}) {
-			t.Errorf("round %d: in the store: %v", round, got)
-		}
+		wantKept(t, m, "d1", "u1")
 	}
 	stopTalk()
 	wantNoLoss(t, "ping over restarts by the manager", ping.Stop())
@@ -246,7 +251,7 @@ func TestProgramThatEndsAtOnceLosesNothing(t *testing.T) {
 	for round, end := range []string{"kill -TERM $$", "kill -KILL $$", "exit 1"} {
 		install(t, "", own.Tund, "#!/bin/sh\n[ \"$1\" = check ] || ", end, "\n")
 		p.Alpha.Ctl("restart", "--timeout", "500ms") // nobody answers
-		p.Alpha.Wait(5 * time.Second)
+		p.Alpha.Wait(lab.Patience)
 		if got := m.Kept(); !slices.Equal(got, []string{"d1", "state", "u1"}) {
 			t.Errorf("%s: in the store: %v", end, got)
 		}
@@ -254,9 +259,7 @@ func TestProgramThatEndsAtOnceLosesNothing(t *testing.T) {
 		p.Alpha.Start()
 		p.WaitUp()
 		wantTakenOver(t, p.Alpha, round)
-		if got := m.Kept(); !slices.Equal(got, []string{"d1", "u1"}) {
-			t.Errorf("%s: in the store afterwards: %v", end, got)
-		}
+		wantKept(t, m, "d1", "u1")
 	}
 	stopTalk()
 	wantNoLoss(t, "ping over programs that end at once", ping.Stop())
@@ -348,7 +351,7 @@ func TestKillsAtAnyMomentOfARestartRepeatNoNonce(t *testing.T) {
 		p.Alpha.Start()
 		asked.Wait()
 		p.WaitUp()
-		took := p.Alpha.WaitTakeover("beta", time.Minute)
+		took := p.Alpha.WaitTakeover("beta", lab.Patience)
 		if took == nil {
 			t.Fatalf("round %d: the tunnel was not taken over", round)
 		}
@@ -369,7 +372,7 @@ func TestRefusedConfigurationLeavesWhatWasHandedOver(t *testing.T) {
 	p.Alpha.Stop()
 	p.Alpha.WriteFile("tund.toml", "nonsense\n")
 	p.Alpha.Launch()
-	if code, took := p.Alpha.Wait(10 * time.Second); code != 1 || took < 1500*time.Millisecond {
+	if code, took := p.Alpha.Wait(lab.Patience); code != 1 || took < 1500*time.Millisecond {
 		t.Errorf("exit %d after %v", code, took)
 	}
 	if got := m.Kept(); !slices.Equal(got, []string{"d1", "state", "u1"}) {
@@ -397,7 +400,7 @@ func TestAnnouncedStopTellsThePeerAndTakesTheDeviceAway(t *testing.T) {
 	if p.Alpha.Index(p.AlphaDevice) != 0 {
 		t.Error("the device is there still")
 	}
-	peer := p.Beta.WaitPeer("alpha", 5*time.Second, "it was told", func(s lab.PeerStatus) bool { return s.State != "up" })
+	peer := p.Beta.WaitPeer("alpha", lab.Patience, "it was told", func(s lab.PeerStatus) bool { return s.State != "up" })
 	if !strings.Contains(p.Beta.Log(), "shutdown received") {
 		t.Errorf("beta was not told: %+v", peer)
 	}
@@ -421,7 +424,7 @@ func TestRestartTakesOverWhatTheConfigurationStillHas(t *testing.T) {
 	p.Alpha.Start()
 	p.WaitUp()
 	wantTakenOver(t, p.Alpha, 0)
-	lab.Until(t, 10*time.Second, "the ping is answered", func() bool { return ping.Replies() > 20 })
+	lab.Until(t, lab.Patience, "the ping is answered", func() bool { return ping.Replies() > 20 })
 	wantNoLoss(t, "ping over a changed configuration", ping.Stop())
 	addresses := p.Alpha.IP("addr", "show", "dev", p.AlphaDevice)
 	for text, want := range map[string]bool{"10.79.0.1/24": true, lab.AlphaInner6: false, lab.AlphaInner4: true} {
@@ -438,7 +441,7 @@ func TestRestartTakesOverWhatTheConfigurationStillHas(t *testing.T) {
 	p.Alpha.Configure(p.AlphaTable)
 	p.Alpha.Start()
 	p.WaitUp()
-	if took := p.Alpha.WaitTakeover("beta", time.Minute); took == nil || took.Result != "fresh" || !strings.Contains(took.Reason, "queue") {
+	if took := p.Alpha.WaitTakeover("beta", lab.Patience); took == nil || took.Result != "fresh" || !strings.Contains(took.Reason, "queue") {
 		t.Errorf("taken over with another queue: %+v", took)
 	}
 	if now := p.Alpha.Index(p.AlphaDevice); now == index || now == 0 {
@@ -452,14 +455,12 @@ func TestRestartTakesOverWhatTheConfigurationStillHas(t *testing.T) {
 	if p.Alpha.Index(p.AlphaDevice) != 0 || p.Alpha.Index("another") == 0 {
 		t.Errorf("devices: %v", p.Alpha.Interfaces())
 	}
-	if got := m.Kept(); !slices.Equal(got, []string{"d3", "u3"}) || !strings.Contains(p.Alpha.Log(), "tunnel discarded") {
-		t.Errorf("in the store: %v", got)
-	}
+	wantKept(t, m, "d3", "u3")
+	wantWords(t, "log", p.Alpha.Log(), "tunnel discarded")
 	p.Alpha.Stop()
 	p.AlphaTable.Set("beta", "enabled", "false")
 	p.Alpha.Configure(p.AlphaTable)
 	p.Alpha.Start()
-	if got := m.Kept(); p.Alpha.Index("another") != 0 || len(got) != 0 {
-		t.Errorf("the device of a disabled peer is there; in the store: %v", got)
-	}
+	within(t, "the device of a disabled peer is gone", func() bool { return p.Alpha.Index("another") == 0 })
+	wantKept(t, m)
 }

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -137,7 +136,7 @@ func TestTundRunsAsAnUnprivilegedUser(t *testing.T) {
 	}
 	wantConfined(t, before.ChildPID)
 	kill(t, before.ChildPID)
-	p.Alpha.WaitPeer("beta", 5*time.Second, "a new child", func(s lab.PeerStatus) bool {
+	p.Alpha.WaitPeer("beta", lab.Patience, "a new child", func(s lab.PeerStatus) bool {
 		return s.ChildPID != 0 && s.ChildPID != before.ChildPID && s.State == "up"
 	})
 	wantPing(t, p.Beta, lab.AlphaInner6)
@@ -147,7 +146,7 @@ func TestTundRunsAsAnUnprivilegedUser(t *testing.T) {
 	if r := p.Alpha.Ctl("reload"); r.Code != 0 {
 		t.Errorf("reload: exit %d: %s", r.Code, r.Stderr)
 	}
-	lab.Until(t, 5*time.Second, "a new address", func() bool {
+	lab.Until(t, lab.Patience, "a new address", func() bool {
 		return strings.Contains(p.Alpha.IP("address", "show", "dev", p.AlphaDevice), "10.77.8.1/24")
 	})
 }

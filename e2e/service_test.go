@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -57,7 +58,7 @@ func TestRefusedConfigurationHasItsOwnExitStatus(t *testing.T) {
 	p := newPair(t, lab.PairOptions{})
 	p.Alpha.WriteFile("tund.toml", "nonsense\n")
 	p.Alpha.Launch()
-	if code, _ := p.Alpha.Wait(10 * time.Second); code != 78 {
+	if code, _ := p.Alpha.Wait(lab.Patience); code != 78 {
 		t.Errorf("exit %d, want 78: systemd does not try again then", code)
 	}
 }
@@ -70,10 +71,16 @@ func TestRefusedConfigurationHoldsBackWhoWaitsAtTheSocket(t *testing.T) {
 	p.Alpha.Around = []string{"systemd-socket-activate", "--setenv=NOTIFY_SOCKET", "--listen=" + p.Alpha.Socket(), "--fdname=tund.socket"}
 	p.Alpha.WriteFile("tund.toml", "nonsense\n")
 	p.Alpha.Launch()
-	within(t, "the socket is there", func() bool { _, err := os.Stat(p.Alpha.Socket()); return err == nil })
-	start := time.Now()
-	p.Alpha.Ctl("status", "--timeout", "300ms")
-	if code, _ := p.Alpha.Wait(10 * time.Second); code != 1 || time.Since(start) < 1500*time.Millisecond {
+	var start time.Time
+	within(t, "somebody may wait at the socket", func() bool {
+		start = time.Now()
+		conn, err := net.Dial("unix", p.Alpha.Socket())
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
+	if code, _ := p.Alpha.Wait(lab.Patience); code != 1 || time.Since(start) < 1500*time.Millisecond {
 		t.Errorf("exit %d after %v", code, time.Since(start))
 	}
 }
@@ -87,10 +94,10 @@ func TestWatchdogHearsNothingOfAParentThatHangs(t *testing.T) {
 	pings := func() int { return len(manager.Heard("WATCHDOG=1")) }
 	within(t, "the watchdog is pinged", func() bool { return pings() > 2 })
 	p.Alpha.Signal(syscall.SIGSTOP)
-	time.Sleep(100 * time.Millisecond) // what was on its way arrives
-	hung := pings()
+	within(t, "it stands still", func() bool { return strings.HasPrefix(lab.ProcStatus(p.Alpha.PID())["State"], "T") })
+	hung := len(manager.Settled("WATCHDOG=1"))
 	time.Sleep(2 * watchdog)
-	if now := pings(); now != hung {
+	if now := len(manager.Settled("WATCHDOG=1")); now != hung {
 		t.Errorf("%d pings from a process that stands still", now-hung)
 	}
 	p.Alpha.Signal(syscall.SIGCONT)
@@ -103,6 +110,7 @@ func TestJournalHasFields(t *testing.T) {
 	journal := p.Alpha.KeepJournal()
 	p.Up()
 	pid := p.Alpha.MustPeer("beta").ChildPID
+	within(t, "a child's start is noted", func() bool { return len(journal.Entries("EVENT", "child started")) > 0 })
 	started := journal.Entries("EVENT", "child started")
 	if len(started) != 1 {
 		t.Fatalf("%d entries of a child's start", len(started))

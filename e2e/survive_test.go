@@ -25,9 +25,7 @@ func TestOpenConnectionSurvivesTwentySecondsOfSilence(t *testing.T) {
 	said := make(chan error, 1) // one result, read at the end
 	go func() { said <- conversation.Say(90 * time.Second) }()
 	time.Sleep(silence)
-	if state := p.Alpha.MustPeer("beta").State; state == "up" {
-		t.Errorf("after %v of silence alpha shows beta as %q", silence, state)
-	}
+	p.Alpha.WaitPeer("beta", lab.Patience, "found dead in the silence", func(s lab.PeerStatus) bool { return s.State != "up" })
 	restoreAlpha()
 	restoreBeta()
 	restored := time.Now()
@@ -41,8 +39,8 @@ func TestOpenConnectionSurvivesTwentySecondsOfSilence(t *testing.T) {
 		}
 	}
 	// The back-off may have come to 30 s while nothing answered.
-	p.Alpha.WaitState("beta", "up", 40*time.Second)
-	p.Beta.WaitState("alpha", "up", 5*time.Second)
+	p.Alpha.WaitState("beta", "up", lab.Patience)
+	p.Beta.WaitState("alpha", "up", lab.Patience)
 	rotate(t, p.Alpha, "rotate-key", "beta")
 }
 
@@ -60,13 +58,13 @@ func TestPacketsFlowWhileTheSessionIsDead(t *testing.T) {
 		t.Errorf("rotate-key without a way to the peer: exit %d, %+v", code, r)
 	}
 	t.Logf("rotation given up after %v", time.Since(start).Round(time.Millisecond))
-	lab.Until(t, 25*time.Second, "the session is found dead", func() bool {
+	lab.Until(t, lab.Patience, "the session is found dead", func() bool {
 		return !isUp(p.Alpha, "beta") && !isUp(p.Beta, "alpha")
 	})
 	restoreAlpha()
 	restoreBeta()
-	p.Alpha.WaitState("beta", "up", 40*time.Second)
-	p.Beta.WaitState("alpha", "up", 5*time.Second)
+	p.Alpha.WaitState("beta", "up", lab.Patience)
+	p.Beta.WaitState("alpha", "up", lab.Patience)
 	rotate(t, p.Beta, "rotate-key", "alpha")
 	wantNoLoss(t, "ping while the session was dead", ping.Stop())
 }
@@ -88,13 +86,10 @@ func TestSessionResetDuringRotationsLosesNoPacket(t *testing.T) {
 			done++
 		}
 		restore()
-		p.Alpha.WaitState("beta", "up", 40*time.Second)
-		p.Beta.WaitState("alpha", "up", 5*time.Second)
+		p.Alpha.WaitState("beta", "up", lab.Patience)
+		p.Beta.WaitState("alpha", "up", lab.Patience)
 	}
 	t.Logf("%d of 6 rotations were done before the session was reset", done)
-	a, b := p.Alpha.MustPeer("beta"), p.Beta.MustPeer("alpha")
-	if a.Epoch != b.Epoch || a.IVGeneration != b.IVGeneration {
-		t.Errorf("epoch %d.%d on alpha, %d.%d on beta", a.Epoch, a.IVGeneration, b.Epoch, b.IVGeneration)
-	}
+	wantSameKeys(t, p)
 	wantNoLoss(t, "ping while sessions were reset", ping.Stop())
 }

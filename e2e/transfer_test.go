@@ -125,7 +125,7 @@ func wantOffloads(t *testing.T, n *lab.Node, peer, offload string) {
 func wantTransfer(t *testing.T, p *lab.Pair) {
 	t.Helper()
 	mb := transferMB(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+time.Duration(mb)*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute+2*time.Duration(mb)*time.Second)
 	defer cancel()
 	var wg sync.WaitGroup
 	var errs [8]error
@@ -138,7 +138,8 @@ func wantTransfer(t *testing.T, p *lab.Pair) {
 		}
 		wg.Go(func() { _, errs[i] = from.Send(ctx, to, lab.Addr(address), mb<<20) })
 		wg.Go(func() {
-			f := lab.Flow{Count: int(mb) * 50, Size: 400 + 300*i, Run: 1 + 10*i, Rate: 2 << 20}
+			// Slowly enough to last: a queue that is full for a while shall not take all.
+			f := lab.Flow{Count: int(mb) * 50, Size: 400 + 300*i, Run: 1 + 10*i, Rate: max(64<<10, mb<<14)}
 			flows[i], errs[4+i] = from.Flow(ctx, to, lab.Addr(address), f)
 		})
 	}

@@ -30,7 +30,7 @@ func TestDownUpAndShutdown(t *testing.T) {
 	// shutdown: the other side has closed its end and freed what it held.
 	child := p.Beta.MustPeer("alpha").ChildPID
 	wantDown(t, p, "shutdown", "beta")
-	lab.Until(t, 5*time.Second, "beta has freed child and device", func() bool {
+	lab.Until(t, lab.Patience, "beta has freed child and device", func() bool {
 		return !lab.Alive(child) && p.Beta.Index(p.BetaDevice) == 0
 	})
 	ours := make(chan lab.Result, 1) // one result, read below
@@ -47,7 +47,7 @@ func TestDownBothStaysDownUntilTheOtherAdministratorSaysUp(t *testing.T) {
 	t.Parallel()
 	p := upPair(t, lab.PairOptions{BothDial: true})
 	wantDown(t, p, "down", "beta", "--both")
-	p.Beta.WaitState("alpha", "down", 5*time.Second)
+	p.Beta.WaitState("alpha", "down", lab.Patience)
 
 	// Ours alone does not bring it back, and a restart does not forget it.
 	if r := p.Alpha.Ctl("--timeout", "3s", "up", "beta"); r.Code == 0 {
@@ -62,7 +62,7 @@ func TestDownBothStaysDownUntilTheOtherAdministratorSaysUp(t *testing.T) {
 		t.Errorf("after a restart beta shows alpha as %q, want down", state)
 	}
 	wantCtl(t, p.Beta, 0, "up", "alpha")
-	p.Alpha.WaitState("beta", "up", 40*time.Second)
+	p.Alpha.WaitState("beta", "up", lab.Patience)
 	p.WaitUp()
 	wantPing(t, p.Alpha, lab.BetaInner4)
 }
@@ -82,8 +82,8 @@ func TestAnOrderToStayDownMayBeRefused(t *testing.T) {
 func wantDown(t *testing.T, p *lab.Pair, verb string, args ...string) {
 	t.Helper()
 	wantCtl(t, p.Alpha, 0, append([]string{verb}, args...)...)
-	p.Alpha.WaitState("beta", "down", 2*time.Second)
-	p.Beta.WaitPeer("alpha", 3*time.Second, "no longer up", func(s lab.PeerStatus) bool { return s.State != "up" })
+	p.Alpha.WaitState("beta", "down", lab.Patience)
+	p.Beta.WaitPeer("alpha", lab.Patience, "no longer up", func(s lab.PeerStatus) bool { return s.State != "up" })
 	if left := slices.Index(p.Alpha.Interfaces(), p.AlphaDevice); left >= 0 {
 		t.Errorf("%s: the device is still there", verb)
 	}
@@ -307,10 +307,10 @@ func TestForeignSourcesAreDroppedAndCounted(t *testing.T) {
 	wantPing(t, p.Alpha, lab.BetaInner4)
 	wantPing(t, p.Alpha, lab.BetaInner6)
 	before := p.Beta.MustPeer("alpha").Drops["source"]
-	if r := p.Alpha.Ping(lab.BetaInner4, 5, "-I", "10.99.0.1"); r.Received != 0 {
+	if r := p.Alpha.Ping(lab.BetaInner4, 5, "-w", "3", "-I", "10.99.0.1"); r.Received != 0 {
 		t.Errorf("%d answers to a foreign source", r.Received)
 	}
-	p.Beta.WaitPeer("alpha", 3*time.Second, "five drops by source", func(s lab.PeerStatus) bool {
+	p.Beta.WaitPeer("alpha", lab.Patience, "five drops by source", func(s lab.PeerStatus) bool {
 		return s.Drops["source"] >= before+5
 	})
 	// The list is live.

@@ -130,7 +130,7 @@ func TestSessionIsUpWithinOneSecond(t *testing.T) {
 				time.Sleep(2 * time.Second)
 				start := time.Now()
 				second.Launch()
-				lab.Until(t, 10*time.Second, "both ends up", func() bool {
+				lab.Until(t, lab.Patience, "both ends up", func() bool {
 					return isUp(p.Alpha, "beta") && isUp(p.Beta, "alpha")
 				})
 				return time.Since(start)
@@ -162,7 +162,7 @@ func TestMissingNamesAndNetworksAreStates(t *testing.T) {
 	p.Alpha.IP("link", "set", p.Link.Interface(p.Alpha), "down")
 	p.Beta.Start()
 	p.Alpha.Start()
-	status := p.Alpha.WaitPeer("beta", 15*time.Second, "the name is named", func(s lab.PeerStatus) bool {
+	status := p.Alpha.WaitPeer("beta", lab.Patience, "the name is named", func(s lab.PeerStatus) bool {
 		return strings.Contains(s.LastError, "no-such-host.invalid")
 	})
 	t.Logf("without name and network alpha shows beta as %q: %s", status.State, status.LastError)
@@ -170,7 +170,7 @@ func TestMissingNamesAndNetworksAreStates(t *testing.T) {
 	p.AlphaTable.Set("beta", "endpoints", value)
 	p.Alpha.Configure(p.AlphaTable)
 	p.Alpha.IP("link", "set", p.Link.Interface(p.Alpha), "up")
-	p.Alpha.WaitState("beta", "up", 40*time.Second)
+	p.Alpha.WaitState("beta", "up", lab.Patience)
 	p.WaitUp()
 	wantPing(t, p.Alpha, lab.BetaInner4)
 }

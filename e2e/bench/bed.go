@@ -79,7 +79,7 @@ func (b *bed) down(s system) error {
 		err = errors.Join(err, s.stop(b))
 	}
 	for _, n := range []*lab.Node{b.pair.Alpha, b.pair.Beta} {
-		if left := n.Leftovers(); len(left) > 0 {
+		if left := n.Leftovers(2 * time.Second); len(left) > 0 {
 			err = errors.Join(err, fmt.Errorf("left behind on %s: %s", n.Name, strings.Join(left, ", ")))
 		}
 	}

@@ -70,7 +70,7 @@ func (a *act) bringUp() {
 	a.pair.Beta.Start()
 	start := time.Now()
 	a.pair.Alpha.Launch()
-	lab.Until(a.show, 15*time.Second, "the tunnel is up", func() bool {
+	lab.Until(a.show, lab.Patience, "the tunnel is up", func() bool {
 		return isUp(a.pair.Alpha, "beta") && isUp(a.pair.Beta, "alpha")
 	})
 	a.up = time.Since(start)
@@ -94,7 +94,7 @@ func (a *act) pings() {
 		{"IPv6, packets of 6,000 bytes", lab.BetaInner6, "5952"},
 	} {
 		r := a.pair.Alpha.Ping(try.address, 5, "-s", try.size)
-		a.check(r.Lost == 0 && r.Received == 5, "%s: %v", try.what, r)
+		a.check(r.Lost == 0 && r.Sent == 5, "%s: %v", try.what, r)
 	}
 }
 
@@ -167,7 +167,7 @@ func (a *act) reload() {
 	a.pair.AlphaTable.Set("beta", "keepalive", `"10s"`)
 	child := a.pair.Alpha.MustPeer("beta").ChildPID
 	a.pair.Alpha.Configure(a.pair.AlphaTable)
-	took := lab.Until(a.show, 5*time.Second, "the route of the changed file is there", func() bool {
+	took := lab.Until(a.show, lab.Patience, "the route of the changed file is there", func() bool {
 		return strings.Contains(a.pair.Alpha.IP("route", "show"), route)
 	})
 	now := a.pair.Alpha.MustPeer("beta").ChildPID
@@ -184,11 +184,11 @@ func (a *act) killChild() {
 	if err := syscall.Kill(before.ChildPID, syscall.SIGKILL); err != nil {
 		a.Fatalf("kill %d: %v", before.ChildPID, err)
 	}
-	after := a.pair.Beta.WaitPeer("alpha", 10*time.Second, "a new child with a new epoch", func(p lab.PeerStatus) bool {
+	after := a.pair.Beta.WaitPeer("alpha", lab.Patience, "a new child with a new epoch", func(p lab.PeerStatus) bool {
 		return p.ChildPID != 0 && p.ChildPID != before.ChildPID && p.State == "up"
 	})
 	replies := ping.Replies()
-	lab.Until(a.show, 5*time.Second, "pings are answered again", func() bool { return ping.Replies() > replies+20 })
+	lab.Until(a.show, lab.Patience, "pings are answered again", func() bool { return ping.Replies() > replies+20 })
 	a.recovery = ping.Stop().LongestGap
 	a.check(a.recovery <= recoveryBar, "packets flow again after %v; process %d is now %d, epoch %d is now %d",
 		a.recovery.Round(time.Millisecond), before.ChildPID, after.ChildPID, before.Epoch, after.Epoch)
@@ -209,7 +209,7 @@ func (a *act) end() {
 	for _, node := range []*lab.Node{a.pair.Alpha, a.pair.Beta} {
 		code, took := node.Stop()
 		a.check(code == 0, "tund on %s ended with %d after %v", node.Name, code, took.Round(time.Millisecond))
-		left := node.Leftovers()
+		left := node.Leftovers(10 * time.Second)
 		a.check(len(left) == 0, "no process and no device is left on %s %s", node.Name, strings.Join(left, ", "))
 	}
 }

@@ -10,11 +10,9 @@ import (
 func (n *Node) PingTimes(address string, count int, interval time.Duration) (times []time.Duration, lost int) {
 	n.lab.tb.Helper()
 	seconds := strconv.FormatFloat(interval.Seconds(), 'f', -1, 64)
-	p := n.ping("-i", seconds, "-W", "1", "-c", strconv.Itoa(count), address)
-	<-p.done
-	_ = p.cmd.Wait() // the exit code says no more than the result
-	result := p.result(0)
-	for _, reply := range p.replies {
+	s := n.ping("-i", seconds, "-W", "1", "-c", strconv.Itoa(count), address)
+	result := s.result(s.sent)
+	for _, reply := range s.replies {
 		times = append(times, reply.took)
 	}
 	return times, result.Lost

@@ -5,11 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 )
-
-// upLimit is generous: it bounds a wait for what must happen, not a measurement.
-const upLimit = 15 * time.Second
 
 // Port is the one every node listens on, over TCP and UDP.
 const Port = 7900
@@ -155,8 +151,8 @@ func (p *Pair) Up() {
 // WaitUp waits until both nodes show the tunnel as up.
 func (p *Pair) WaitUp() {
 	p.Lab.tb.Helper()
-	p.Alpha.WaitState("beta", "up", upLimit)
-	p.Beta.WaitState("alpha", "up", upLimit)
+	p.Alpha.WaitState("beta", "up", Patience)
+	p.Beta.WaitState("alpha", "up", Patience)
 }
 
 // Addr parses an address that is known to be one.

@@ -30,9 +30,9 @@ const (
 	// namePrefix begins the name of every namespace and directory a lab makes.
 	namePrefix = "tundlab-"
 
-	// stopLimit is how long a tund may take to end in order: it drains for a second,
-	// tells its peers and waits for its children.
-	stopLimit = 10 * time.Second
+	// Patience bounds a wait for what must happen, on a machine however busy. It is no
+	// measurement.
+	Patience = time.Minute
 )
 
 // TB is what a lab needs of the test, or of the demonstration, that uses it.

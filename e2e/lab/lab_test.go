@@ -42,7 +42,7 @@ func TestPingCountsWhatIsLost(t *testing.T) {
 	time.Sleep(500 * time.Millisecond)
 	restore()
 	before := ping.Replies()
-	lab.Until(t, 5*time.Second, "answers", func() bool { return ping.Replies() > before+10 })
+	lab.Until(t, lab.Patience, "answers", func() bool { return ping.Replies() > before+10 })
 	r := ping.Stop()
 	if r.Lost < 20 || r.Lost > 80 || r.LongestGap < 450*time.Millisecond || r.LongestGap > 800*time.Millisecond {
 		t.Errorf("half a second of loss: %v", r)
@@ -109,6 +109,7 @@ func TestVerifierTellsWrongFramesFromRightOnes(t *testing.T) {
 	wrong := right.Verify(link.Interface(right), 1500)
 	const virtioHeader = 10
 	left.SendFrame(link.Interface(left), lab.TaggedSuperFrame(7, unix.IPPROTO_UDP, 1, 100)[virtioHeader:])
+	lab.Until(t, lab.Patience, "a frame", func() bool { return wrong.Found().Tagged > 0 })
 	if found := wrong.Stop(); found.WrongFrames != 1 || found.Tagged != 1 || !strings.Contains(found.Wrong[0], "transport checksum") {
 		t.Errorf("an unfinished checksum: %+v", found)
 	}
@@ -169,7 +170,7 @@ func listenUDP(t *testing.T, n *lab.Node) *net.UDPConn {
 // receive expects one datagram.
 func receive(t *testing.T, conn *net.UDPConn, want []byte) {
 	t.Helper()
-	if err := conn.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(lab.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	buffer := make([]byte, 2000)
@@ -217,7 +218,7 @@ func TestLabReportsWhatIsLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.IP("link", "add", "name", "stray", "type", "bridge")
-	lab.Until(t, 2*time.Second, "the process is there", func() bool { return len(n.Leftovers()) == 2 })
+	lab.Until(t, lab.Patience, "the process is there", func() bool { return len(n.Leftovers(0)) == 2 })
 	for _, f := range slices.Backward(r.cleanups) {
 		f()
 	}

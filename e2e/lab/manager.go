@@ -2,12 +2,14 @@ package lab
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +20,8 @@ type Manager struct {
 	node *Node
 	conn *net.UnixConn
 	done chan struct{}
+
+	marks atomic.Int64
 
 	mu    sync.Mutex
 	heard []Notice
@@ -66,6 +70,33 @@ func (m *Manager) listen() {
 		m.heard = append(m.heard, Notice{Text: string(text[:n]), At: time.Now()})
 		m.mu.Unlock()
 	}
+}
+
+// settle waits until all has been heard that was said before: messages come in order.
+func (m *Manager) settle() {
+	tb := m.node.lab.tb
+	tb.Helper()
+	mark := fmt.Sprintf("MARK=%d", m.marks.Add(1))
+	conn, err := net.DialUnix("unixgram", nil, m.conn.LocalAddr().(*net.UnixAddr))
+	if err == nil {
+		_, err = conn.Write([]byte(mark))
+		err = errors.Join(err, conn.Close())
+	}
+	if err != nil {
+		tb.Fatalf("node %s: manager: %v", m.node.Name, err)
+	}
+	Until(tb, Patience, "the manager has heard all", func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return slices.ContainsFunc(m.heard, func(n Notice) bool { return n.Text == mark })
+	})
+}
+
+// Settled returns what [Manager.Heard] does, once all has been heard that was said before.
+func (m *Manager) Settled(prefix string) []Notice {
+	m.node.lab.tb.Helper()
+	m.settle()
+	return m.Heard(prefix)
 }
 
 // Heard returns what tund has said so far whose text begins so, in order.

@@ -17,8 +17,12 @@ import (
 	"time"
 )
 
-// ctlLimit ends a tunctl that hangs, so that the test can say so.
-const ctlLimit = time.Minute
+const (
+	// ctlLimit ends a tunctl that hangs, so that the test can say so.
+	ctlLimit = time.Minute
+	// leftoverLimit is how long what a node leaves behind may need to go.
+	leftoverLimit = 10 * time.Second
+)
 
 // Node is one host: a namespace, a directory, and at most one running tund.
 type Node struct {
@@ -103,7 +107,7 @@ func (n *Node) NewPresharedKey() string {
 func (n *Node) Start() {
 	n.lab.tb.Helper()
 	n.Launch()
-	Until(n.lab.tb, 10*time.Second, "tund on "+n.Name+" answers\n"+tail(n.Log(), 20), func() bool {
+	Until(n.lab.tb, Patience, "tund on "+n.Name+" answers\n"+tail(n.Log(), 20), func() bool {
 		if !n.Running() {
 			n.lab.tb.Fatalf("node %s: tund ended at once: %s", n.Name, tail(n.Log(), 20))
 		}
@@ -182,21 +186,21 @@ func (n *Node) Signal(signal syscall.Signal) {
 func (n *Node) Stop() (code int, took time.Duration) {
 	n.lab.tb.Helper()
 	n.Signal(syscall.SIGTERM)
-	return n.Wait(stopLimit)
+	return n.Wait(Patience)
 }
 
 // Kill ends tund by SIGKILL and returns when it is gone.
 func (n *Node) Kill() {
 	n.lab.tb.Helper()
 	n.Signal(syscall.SIGKILL)
-	n.Wait(stopLimit)
+	n.Wait(Patience)
 }
 
 // KillIfRunning is Kill for a tund that may be about to end by itself.
 func (n *Node) KillIfRunning() {
 	n.lab.tb.Helper()
 	_ = syscall.Kill(n.PID(), syscall.SIGKILL) // it may be gone
-	n.Wait(stopLimit)
+	n.Wait(Patience)
 }
 
 // Wait returns the exit code of tund, -1 if a signal ended it, once it has ended.
@@ -319,10 +323,10 @@ func (n *Node) Log() string {
 	return string(content)
 }
 
-// Leftovers returns, within a short patience, a description of every process that
-// still runs on the node and of every device there that the lab did not make.
-func (n *Node) Leftovers() []string {
-	deadline := time.Now().Add(2 * time.Second)
+// Leftovers returns a description of every process that still runs on the node and of every
+// device there that the lab did not make, once none is left or the limit is over.
+func (n *Node) Leftovers(limit time.Duration) []string {
+	deadline := time.Now().Add(limit)
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	for {
@@ -353,7 +357,7 @@ func (n *Node) conclude() {
 	tb := n.lab.tb
 	if n.Running() {
 		_ = n.cmd.Process.Signal(syscall.SIGTERM)
-		timer := time.NewTimer(stopLimit)
+		timer := time.NewTimer(Patience)
 		defer timer.Stop()
 		select {
 		case <-n.ended:
@@ -361,10 +365,10 @@ func (n *Node) conclude() {
 				tb.Errorf("node %s: tund ended with %d after SIGTERM", n.Name, code)
 			}
 		case <-timer.C:
-			tb.Errorf("node %s: tund did not end within %v after SIGTERM", n.Name, stopLimit)
+			tb.Errorf("node %s: tund did not end within %v after SIGTERM", n.Name, Patience)
 		}
 	}
-	if left := n.Leftovers(); len(left) > 0 {
+	if left := n.Leftovers(leftoverLimit); len(left) > 0 {
 		tb.Errorf("node %s: left behind: %s", n.Name, strings.Join(left, ", "))
 		killAll(processesIn(n.Namespace))
 	}

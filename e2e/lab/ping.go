@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -13,27 +12,11 @@ import (
 	"time"
 )
 
-// pingInterval is the distance between the echo requests of a running Ping: ping rounds
-// it up to the kernel's tick, and 10 ms would become 20 where that is 10.
-const pingInterval = 9 * time.Millisecond
-
 // replyLine matches one answer in the output of "ping -D".
 var replyLine = regexp.MustCompile(`^\[(\d+)\.(\d{6})\] \d+ bytes from .*icmp_seq=(\d+) .*time=([\d.]+) ms`)
 
 // sentLine matches the summary of ping.
 var sentLine = regexp.MustCompile(`^(\d+) packets transmitted`)
-
-// Ping is a running ping of at least 100 requests a second.
-type Ping struct {
-	node *Node
-	cmd  *exec.Cmd
-	done chan struct{} // closed when the output was read to its end
-
-	mu      sync.Mutex
-	replies []reply
-	sent    int
-	output  string // lines that are neither reply nor summary: errors, for the report
-}
 
 // reply is one answer: its request's number, when it came, how long it took.
 type reply struct {
@@ -67,74 +50,70 @@ func (r PingResult) String() string {
 	return text
 }
 
-// StartPing begins to ping an address 100 times a second and returns when the first
-// answer is there. Extra arguments go to ping.
-func (n *Node) StartPing(address string, args ...string) *Ping {
-	n.lab.tb.Helper()
-	p := n.ping(append([]string{"-i", fmt.Sprint(pingInterval.Seconds()), address}, args...)...)
-	Until(n.lab.tb, 5*time.Second, "first answer of "+address+" to "+n.Name, func() bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return len(p.replies) > 0
-	})
-	return p
-}
-
-// StartPingLater is StartPing for an address that does not answer yet.
-func (n *Node) StartPingLater(address string) *Ping {
-	n.lab.tb.Helper()
-	return n.ping("-i", fmt.Sprint(pingInterval.Seconds()), address)
-}
-
-// Ping sends count requests, waits for the answers and returns the result. After the
-// last request ping waits no longer than between two of them, if the answers before came
-// fast: the pause must be longer than a busy machine may stall.
+// Ping sends count requests, and then more until as many answers have come or some time is
+// over, which extra arguments for ping(8) may change (-w). What it says is about the first
+// ones: how late the last of their answers may be is no question of how fast the others came.
 func (n *Node) Ping(address string, count int, args ...string) PingResult {
 	n.lab.tb.Helper()
-	p := n.ping(append([]string{"-i", "0.4", "-W", "2", "-c", strconv.Itoa(count), address}, args...)...)
-	<-p.done
-	_ = p.cmd.Wait() // the exit code says no more than the result
-	return p.result(0)
+	s := n.ping(append([]string{"-i", "0.4", "-w", "10", "-c", strconv.Itoa(count), address}, args...)...)
+	r := s.result(s.sent)
+	r.Sent = min(r.Sent, count)
+	r.Lost = r.Sent - s.answered(r.Sent)
+	return r
 }
 
-// ping starts ping with these arguments and the reading of its output.
-func (n *Node) ping(args ...string) *Ping {
+// Answers reports whether one request is answered, soon.
+func (n *Node) Answers(address string, args ...string) bool {
 	n.lab.tb.Helper()
-	p := &Ping{node: n, cmd: n.Command("ping", append([]string{"-D", "-n"}, args...)...), done: make(chan struct{})}
+	return n.Ping(address, 1, append([]string{"-w", "2"}, args...)...).Received > 0
+}
+
+// ping runs ping(8) with these arguments to its end.
+func (n *Node) ping(args ...string) *series {
+	n.lab.tb.Helper()
+	cmd := n.Command("ping", append([]string{"-D", "-n"}, args...)...)
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		n.lab.tb.Fatalf("node %s: ping: %v", n.Name, err)
 	}
-	p.cmd.Stdout, p.cmd.Stderr = writer, writer
-	err = p.cmd.Start()
+	defer func() { _ = reader.Close() }()
+	cmd.Stdout, cmd.Stderr = writer, writer
+	err = cmd.Start()
 	_ = writer.Close()
 	if err != nil {
 		n.lab.tb.Fatalf("node %s: ping: %v", n.Name, err)
 	}
-	n.lab.tb.Cleanup(func() { _ = p.cmd.Process.Kill(); <-p.done })
-	go p.read(reader)
-	return p
+	s := &series{}
+	s.read(reader)
+	_ = cmd.Wait() // the exit code says no more than the output
+	return s
 }
 
-// read collects the output of ping; it ends when ping does.
-func (p *Ping) read(output io.ReadCloser) {
-	defer close(p.done)
-	defer func() { _ = output.Close() }()
+// series is what became of some echo requests so far.
+type series struct {
+	mu      sync.Mutex
+	replies []reply
+	sent    int
+	output  string // of ping, what is neither reply nor summary: errors, for the report
+}
+
+// read collects the output of ping(8) to its end.
+func (s *series) read(output io.Reader) {
 	lines := bufio.NewScanner(output)
 	for lines.Scan() {
-		p.line(lines.Text())
+		s.line(lines.Text())
 	}
 }
 
-func (p *Ping) line(text string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (s *series) line(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if m := replyLine.FindStringSubmatch(text); m != nil {
 		seconds, _ := strconv.ParseInt(m[1], 10, 64)
 		micros, _ := strconv.ParseInt(m[2], 10, 64)
 		seq, _ := strconv.Atoi(m[3])
 		ms, _ := strconv.ParseFloat(m[4], 64)
-		p.replies = append(p.replies, reply{
+		s.replies = append(s.replies, reply{
 			seq:  seq,
 			at:   time.Unix(seconds, micros*1000),
 			took: time.Duration(ms * float64(time.Millisecond)),
@@ -142,81 +121,62 @@ func (p *Ping) line(text string) {
 		return
 	}
 	if m := sentLine.FindStringSubmatch(text); m != nil {
-		p.sent, _ = strconv.Atoi(m[1])
+		s.sent, _ = strconv.Atoi(m[1])
 		return
 	}
-	if len(p.output) < 2000 {
-		p.output += text + "\n"
+	s.note(text)
+}
+
+// note keeps what is said besides, but not all of much.
+func (s *series) note(text string) {
+	if len(s.output) < 2000 {
+		s.output += text + "\n"
 	}
 }
 
-// Replies returns how many answers came so far.
-func (p *Ping) Replies() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.replies)
-}
-
-// GapSince returns the longest time without an answer since some moment, the present one
-// included.
-func (p *Ping) GapSince(start time.Time) time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	longest, last := time.Duration(0), start
-	for _, reply := range p.replies {
-		if reply.at.After(last) {
-			longest = max(longest, reply.at.Sub(last))
-			last = reply.at
+// answered returns how many of the first count requests were answered.
+func (s *series) answered(count int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seen := map[int]bool{}
+	for _, reply := range s.replies {
+		if reply.seq <= count {
+			seen[reply.seq] = true
 		}
 	}
-	return max(longest, time.Since(last))
+	return len(seen)
 }
 
-// Stop ends the ping and returns the result. Requests that were on their way at this
-// moment do not count as lost: as many as were sent within the longest round trip.
-func (p *Ping) Stop() PingResult {
-	p.node.lab.tb.Helper()
-	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
-		p.node.lab.tb.Fatalf("node %s: stop ping: %v", p.node.Name, err)
-	}
-	<-p.done
-	_ = p.cmd.Wait() // the exit code says no more than the result
-	return p.result(pingInterval)
-}
-
-// result counts; interval is not 0 for a ping that was interrupted.
-func (p *Ping) result(interval time.Duration) PingResult {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	r := PingResult{Sent: p.sent, Notes: p.output}
+// result counts the first of the requests: so many.
+func (s *series) result(sent int) PingResult {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := PingResult{Sent: sent, Notes: s.output}
 	seen := map[int]bool{}
-	last := 0
-	for i, reply := range p.replies {
-		if seen[reply.seq] {
+	for i, reply := range s.replies {
+		switch {
+		case reply.seq > sent:
+			continue
+		case seen[reply.seq]:
 			r.Duplicates++
 			continue
 		}
 		seen[reply.seq] = true
-		last = max(last, reply.seq)
 		r.LongestTime = max(r.LongestTime, reply.took)
 		if i > 0 {
-			r.LongestGap = max(r.LongestGap, reply.at.Sub(p.replies[i-1].at))
+			r.LongestGap = max(r.LongestGap, reply.at.Sub(s.replies[i-1].at))
 		}
 	}
 	r.Received = len(seen)
-	r.Missing = p.missing(seen)
-	underway := 0
-	if interval > 0 {
-		underway = min(r.Sent-last, 1+int(r.LongestTime/interval))
-	}
-	r.Lost = r.Sent - underway - r.Received
+	r.Missing = s.missing(seen)
+	r.Lost = r.Sent - r.Received
 	return r
 }
 
 // missing returns the stretches of requests that were not answered, but for the last.
-func (p *Ping) missing(seen map[int]bool) (stretches []string) {
+func (s *series) missing(seen map[int]bool) (stretches []string) {
 	next := 1 // what ping calls its first request
-	for _, reply := range p.replies {
+	for _, reply := range s.replies {
 		first := next
 		for next < reply.seq && !seen[next] {
 			next++

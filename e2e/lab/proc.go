@@ -2,7 +2,9 @@ package lab
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -88,6 +90,9 @@ func Descriptors(pid int) (map[int]string, error) {
 	found := map[int]string{}
 	for _, entry := range entries {
 		target, err := os.Readlink(filepath.Join(dir, entry.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // closed since
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -123,6 +128,9 @@ func Switches(pid int) (int, error) {
 	all := 0
 	for _, task := range tasks {
 		content, err := os.ReadFile(task)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // a thread that has ended
+		}
 		if err != nil {
 			return 0, err
 		}

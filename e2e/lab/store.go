@@ -41,8 +41,11 @@ func (m *Manager) Forget() {
 	m.kept = nil
 }
 
-// Kept lists the names of what is in the store, sorted.
+// Kept lists the names of what is in the store, sorted, once all has been heard that was
+// said before.
 func (m *Manager) Kept() []string {
+	m.node.lab.tb.Helper()
+	m.settle()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	names := make([]string, 0, len(m.kept))
@@ -107,6 +110,7 @@ func knowsPID() []string { return []string{"sh", "-c", `LISTEN_PID=$$ exec "$@"`
 // handBack gives a tund that is to start duplicates of all that is in the store. The function
 // returned closes them here.
 func (m *Manager) handBack(cmd *exec.Cmd) (done func(), err error) {
+	m.settle()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var names []string

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -23,11 +24,13 @@ type Verified struct {
 // MTU allows, and its checksums of IPv4, TCP and UDP must be right and complete, as they
 // are on a wire without offloads.
 type Verifier struct {
-	node  *Node
-	fd    int
-	mtu   int
-	stop  chan struct{}
-	halt  func() error
+	node *Node
+	fd   int
+	mtu  int
+	stop chan struct{}
+	halt func() error
+
+	mu    sync.Mutex
 	found Verified
 }
 
@@ -65,7 +68,16 @@ func (v *Verifier) Stop() Verified {
 	if err := v.halt(); err != nil {
 		v.node.lab.tb.Fatalf("node %s: verify: %v", v.node.Name, err)
 	}
-	return v.found
+	return v.Found()
+}
+
+// Found returns what was found so far.
+func (v *Verifier) Found() Verified {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	found := v.found
+	found.Wrong = slices.Clone(found.Wrong)
+	return found
 }
 
 func (v *Verifier) read() error {
@@ -91,6 +103,8 @@ func (v *Verifier) read() error {
 
 // take notes one frame.
 func (v *Verifier) take(frame, oob []byte) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	tagged := binary.BigEndian.Uint16(frame[vlanAt:]) == etherTypeVLAN
 	status := frameStatus(oob)
 	if tagged { // the tag stands in the frame, or apart from it

@@ -37,13 +37,13 @@ func kill(p *pair, m *Machine) (gap time.Duration) {
 	out, back := p.alpha.StartPing(betaInner), p.beta.StartPing(alphaInner)
 	before := m.MainPID()
 	m.Signal("KILL")
-	lab.Until(t, upLimit, m.Name+" has another main process", func() bool {
+	lab.Until(t, lab.Patience, m.Name+" has another main process", func() bool {
 		pid := m.MainPID()
 		return pid != 0 && pid != before
 	})
 	p.awaitUp()
 	replies := out.Replies()
-	lab.Until(t, upLimit, "answers come again", func() bool { return out.Replies() > replies+10 })
+	lab.Until(t, lab.Patience, "answers come again", func() bool { return out.Replies() > replies+10 })
 	for name, r := range map[string]lab.PingResult{"alpha to beta": out.Stop(), "beta to alpha": back.Stop()} {
 		t.Logf("kill of %s: ping, %s: %v", m.Name, name, r)
 		gap = max(gap, r.LongestGap)
@@ -75,7 +75,7 @@ func TestWatchdogEndsAHungService(t *testing.T) {
 		return pid != 0 && pid != before
 	})
 	t.Logf("another one runs after %v", time.Since(start).Round(time.Millisecond))
-	p.beta.AwaitActive(upLimit)
+	p.beta.AwaitActive(lab.Patience)
 	p.awaitUp()
 	p.wantPing()
 	if restarts := p.beta.Show("NRestarts"); restarts != "1" {

@@ -57,7 +57,7 @@ func installed(t *testing.T, m *Machine) {
 // no command but "tunctl join".
 func joined(p *pair) {
 	p.join()
-	if r := p.beta.Try("ping", "-c", "1", "-w", "10", alphaInner); r.Code != 0 {
+	if r := p.beta.Try("ping", "-c", "1", "-w", "60", alphaInner); r.Code != 0 {
 		p.t.Errorf("ping after the join: %s", r.Stdout)
 	}
 }
@@ -81,11 +81,11 @@ func edited(t *testing.T, p *pair) {
 	l := p.start()
 	text := p.alpha.Read(config)
 	p.alpha.Edit(config, addRoute(text, "10.20.0.0/16"))
-	lab.Until(t, 5*time.Second, "the route is there", func() bool { return p.alpha.Try("ip", "route", "show", "10.20.0.0/16").Stdout != "" })
+	lab.Until(t, lab.Patience, "the route is there", func() bool { return p.alpha.Try("ip", "route", "show", "10.20.0.0/16").Stdout != "" })
 	p.alpha.Edit(config, text+"nonsense = 1\n")
-	lab.Until(t, 5*time.Second, "the mistake is shown", func() bool { return strings.Contains(p.alpha.Status().Node.Config.Error, "nonsense") })
+	lab.Until(t, lab.Patience, "the mistake is shown", func() bool { return strings.Contains(p.alpha.Status().Node.Config.Error, "nonsense") })
 	p.alpha.Edit(config, text)
-	lab.Until(t, 5*time.Second, "the route is gone", func() bool { return p.alpha.Try("ip", "route", "show", "10.20.0.0/16").Stdout == "" })
+	lab.Until(t, lab.Patience, "the route is gone", func() bool { return p.alpha.Try("ip", "route", "show", "10.20.0.0/16").Stdout == "" })
 	l.wantNothingLost("edits")
 }
 
@@ -124,8 +124,11 @@ func stopped(t *testing.T, p *pair) {
 	start := time.Now()
 	p.beta.Run("systemctl", "stop", unit)
 	t.Logf("stop took %v", time.Since(start).Round(time.Millisecond))
-	told := p.alpha.WaitPeer("beta", time.Second, "told of the end", func(s lab.PeerStatus) bool { return s.State != "up" })
+	told := p.alpha.WaitPeer("beta", lab.Patience, "told of the end", func(s lab.PeerStatus) bool { return s.State != "up" })
 	t.Logf("alpha says: %s, %q", told.State, told.LastError)
+	if len(p.alpha.Journal("EVENT=shutdown received", "PEER=beta")) != 1 {
+		t.Error("alpha was not told, but has found out")
+	}
 	if slices.Contains(p.beta.Interfaces(), "tun-alpha") {
 		t.Error("the device is still there after the stop")
 	}

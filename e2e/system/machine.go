@@ -17,10 +17,10 @@ import (
 
 const (
 	// bootLimit bounds the wait for a boot, which takes about a second.
-	bootLimit = 60 * time.Second
+	bootLimit = 3 * time.Minute
 
 	// commandLimit ends a command on a machine that hangs.
-	commandLimit = 2 * time.Minute
+	commandLimit = 5 * time.Minute
 )
 
 // Machine is one Debian system. The methods of its [lab.Node] act on its network and ask

@@ -60,10 +60,10 @@ func TestGuardRemovesWhatADeadProcessLeft(t *testing.T) {
 	}
 	select {
 	case <-ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(lab.Patience):
 		t.Error("the process still runs")
 	}
-	lab.Until(t, 10*time.Second, "nothing is left", func() bool { return len(traces(t, prefix)) == 0 })
+	lab.Until(t, lab.Patience, "nothing is left", func() bool { return len(traces(t, prefix)) == 0 })
 }
 
 // leave makes one of everything that a fleet makes, and returns the process.

@@ -67,7 +67,7 @@ func awaitAll(t *testing.T, m *Machine) {
 	t.Helper()
 	children, stored := 0, ""
 	defer func() { t.Logf("%d peers have a child, %s descriptors are kept", children, stored) }()
-	lab.Until(t, 2*time.Minute, "every peer has a child, and all descriptors are kept", func() bool {
+	lab.Until(t, 5*time.Minute, "every peer has a child, and all descriptors are kept", func() bool {
 		children, stored = 0, m.Show("NFileDescriptorStore")
 		status, err := m.TryStatus()
 		for _, peer := range status.Peers {

@@ -13,7 +13,7 @@ import (
 )
 
 // childLimit bounds the wait for the end or the beginning of a child; it is no measurement.
-const childLimit = time.Minute
+const childLimit = 3 * time.Minute
 
 // A service that the kernel kills for want of memory is started again by systemd, and both
 // say so. Its device is the same, and new keys are agreed on. (Here all scores are alike, and the parent

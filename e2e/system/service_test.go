@@ -103,7 +103,7 @@ func TestSocketActivationStartsTheService(t *testing.T) {
 	p.alpha.Run("systemctl", "stop", unit)
 	p.alpha.Run("systemctl", "start", "tund.socket")
 	// Beta keeps dialling.
-	lab.Until(t, upLimit, "beta's dialling starts alpha's tund", p.alpha.Active)
+	lab.Until(t, lab.Patience, "beta's dialling starts alpha's tund", p.alpha.Active)
 	p.awaitUp()
 	p.wantPing()
 	p.beta.Run("systemctl", "stop", unit)

@@ -35,7 +35,7 @@ func (m *Machine) LogIn(address string) *Session {
 		s.shell.Drain()
 		_ = cmd.Wait() // it was killed
 	})
-	s.Run(30*time.Second, "true")
+	s.Run(lab.Patience, "true")
 	return s
 }
 

@@ -13,9 +13,6 @@ const (
 	// config is the configuration that the package installs.
 	config = "/etc/tund/tund.toml"
 
-	// upLimit bounds the wait for a tunnel that must come up; it is no measurement.
-	upLimit = time.Minute
-
 	// longestGap bounds how long a planned restart may keep traffic waiting.
 	longestGap = 300 * time.Millisecond
 
@@ -90,7 +87,7 @@ func (p *pair) awaitUp() {
 			p.t.Logf("alpha shows %q, beta %q", alpha, beta)
 		}
 	}()
-	lab.Until(p.t, upLimit, "both sides show the tunnel as up", func() bool {
+	lab.Until(p.t, lab.Patience, "both sides show the tunnel as up", func() bool {
 		alpha, beta = state(p.alpha, "beta"), state(p.beta, "alpha")
 		return alpha == "up" && beta == "up"
 	})
@@ -162,7 +159,7 @@ func (p *pair) start() *load {
 func (l *load) wantNothingLost(what string) {
 	t := l.p.t
 	t.Helper()
-	stream := l.stream.Stop(10 * time.Second)
+	stream := l.stream.Stop(lab.Patience)
 	t.Logf("%s: stream: %v", what, stream)
 	for name, ping := range map[string]*lab.Ping{"alpha to beta": l.out, "beta to alpha": l.back} {
 		r := ping.Stop()
@@ -190,7 +187,7 @@ func (l *load) wantInTime(what string, do func()) {
 func wantResumed(t *testing.T, m *Machine) {
 	t.Helper()
 	for _, peer := range m.Status().Peers {
-		took := m.WaitTakeover(peer.Name, upLimit)
+		took := m.WaitTakeover(peer.Name, lab.Patience)
 		if took == nil || took.Result != "resumed" {
 			t.Errorf("%s: peer %s: taken over: %+v", m.Name, peer.Name, took)
 		} else {

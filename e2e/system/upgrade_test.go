@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tund/e2e/lab"
 )
 
 // An administrator who is logged in through the tunnel upgrades the host at its other end.
@@ -35,7 +37,7 @@ func TestUpgradeThroughTheTunnelItself(t *testing.T) {
 			p.alpha.Run(append([]string{"apt-get", "-y"}, command...)...)
 			command = []string{"install", "--reinstall", "tund"} // should this have to be done again
 		})
-		session.Run(5*time.Second, "true")
+		session.Run(lab.Patience, "true")
 		wantVersion(t, p.alpha, newer)
 		wantResumed(t, p.alpha)
 	})
@@ -65,8 +67,8 @@ func wantNoUpgrade(p *pair) {
 func exchange(p *pair, session *Session, version string) {
 	p.t.Helper()
 	before := p.beta.MainPID()
-	session.Run(time.Minute, "DEBIAN_FRONTEND=noninteractive apt-get install -y --reinstall --allow-downgrades /var/tmp/"+packageName(version))
-	session.Run(5*time.Second, "tunctl")
+	session.Run(5*time.Minute, "DEBIAN_FRONTEND=noninteractive apt-get install -y --reinstall --allow-downgrades /var/tmp/"+packageName(version))
+	session.Run(lab.Patience, "tunctl")
 	wantVersion(p.t, p.beta, version)
 	if p.beta.MainPID() == before {
 		p.t.Errorf("beta's tund was not restarted")
