@@ -136,7 +136,7 @@ func TestChangesJoinTheEventThatWaitsForItsOwner(t *testing.T) {
 	n := newNest(t, filled)
 	for _, name := range []string{"etc/tund.toml", "etc/private.key", "etc/peers.d/one.toml"} {
 		n.write(name, "b")
-		time.Sleep(silence)
+		n.pause()
 	}
 	if e := n.want(); e.Path != n.path("etc/tund.toml") {
 		t.Errorf("got %+v, not the first", e)
@@ -146,9 +146,9 @@ func TestChangesJoinTheEventThatWaitsForItsOwner(t *testing.T) {
 func TestSignalIsReportedAtOnceAndTakesAWaitingChangeAlong(t *testing.T) {
 	n := newNest(t, filled)
 	n.write("etc/tund.toml", "b")
-	time.Sleep(silence)
+	n.pause()
 	n.hangup <- syscall.SIGHUP
-	time.Sleep(silence)
+	n.pause()
 	if e := <-n.events; e != (watch.Event{Reason: watch.Signal}) {
 		t.Errorf("got %+v", e)
 	}
@@ -261,7 +261,7 @@ func TestNewFilesAreWatchedAndOldOnesForgotten(t *testing.T) {
 	n := newNest(t, filled)
 	n.write("etc/keys/beta.psk", "a")
 	n.setFiles("tund.toml", "keys/beta.psk")
-	time.Sleep(silence) // for Run to take them over
+	n.pause() // for Run to take them over
 	n.replace("etc/keys/beta.psk", "b")
 	n.want()
 	n.write("etc/private.key", "b")
@@ -304,7 +304,7 @@ func TestSetFilesMayBeCalledFromManyGoroutines(t *testing.T) {
 		<-done
 	}
 	n.setFiles("tund.toml")
-	time.Sleep(silence) // for Run to take them over
+	n.pause() // for Run to take them over
 	n.write("etc/tund.toml", "b")
 	n.want()
 }
