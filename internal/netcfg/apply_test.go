@@ -2,15 +2,12 @@ package netcfg_test
 
 import (
 	"errors"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
@@ -86,24 +83,36 @@ func TestApplyChangesOnlyTheDifference(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			m := newRig(t, tuntap.TUN)
-			old, next := settings(t, tt.old), settings(t, tt.new)
-			apply(t, m, netcfg.Settings{}, old)
-			if tt.foreign != "" {
-				ip(t, "addr add "+tt.foreign+" dev dev0")
-				ip(t, "route add 10.77.0.0/16 dev dev0 proto static")
+			n := 1
+			for tries := 0; n != 0 && tries < 5; tries++ {
+				n = changeAndRepeat(t, settings(t, tt.old), settings(t, tt.new), tt.foreign)
 			}
-			apply(t, m, old, next)
-			checkState(t, next, tt.foreign)
-			before := countEvents(t)
-			apply(t, m, old, next)
-			apply(t, m, next, next)
-			if n := before(); n != 0 {
-				t.Errorf("the same settings again made %d changes", n)
+			if n != 0 {
+				t.Errorf("the same settings again made %d changes, and some each time", n)
 			}
-			checkState(t, next, tt.foreign)
 		})
 	}
+}
+
+// changeAndRepeat changes the settings of a new device, and returns how many changes the same
+// again has made. Some may be the kernel's, which finishes what was before later still than is
+// waited for: those of Apply are made each time.
+func changeAndRepeat(t *testing.T, old, next netcfg.Settings, foreign string) int {
+	t.Helper()
+	m := newRig(t, tuntap.TUN)
+	apply(t, m, netcfg.Settings{}, old)
+	if foreign != "" {
+		ip(t, "addr add "+foreign+" dev dev0")
+		ip(t, "route add 10.77.0.0/16 dev dev0 proto static")
+	}
+	apply(t, m, old, next)
+	checkState(t, next, foreign)
+	since := countEvents(t)
+	apply(t, m, old, next)
+	apply(t, m, next, next)
+	n := since()
+	checkState(t, next, foreign)
+	return n
 }
 
 // checkState compares the device with what a new device would get.
@@ -164,8 +173,7 @@ func itoa(n int) string {
 }
 
 // countEvents returns a function that tells how many changes the kernel announced
-// in the namespace since. That a link is told of is none if all that may be set is as it was:
-// the kernel notes a carrier within a second or so.
+// in the namespace since.
 func countEvents(t *testing.T) func() int {
 	t.Helper()
 	s, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR,
@@ -174,49 +182,26 @@ func countEvents(t *testing.T) func() int {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	before, err := netlink.LinkByName("dev0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	silence := func(d time.Duration) int {
 		wait := unix.NsecToTimeval(int64(d))
 		if err := s.SetReceiveTimeout(&wait); err != nil {
 			t.Fatal(err)
 		}
-		return drain(s, before.Attrs())
+		return drain(s)
 	}
 	silence(100 * time.Millisecond) // the kernel finishes some earlier things late
 	return func() int { return silence(time.Millisecond) }
 }
 
 // drain counts what comes until nothing does for as long as the socket waits.
-func drain(s *nl.NetlinkSocket, before *netlink.LinkAttrs) (n int) {
+func drain(s *nl.NetlinkSocket) (n int) {
 	for {
 		messages, _, err := s.Receive()
 		if err != nil {
 			return n
 		}
-		for _, m := range messages {
-			if !tellsNothingNew(m, before) {
-				n++
-			}
-		}
+		n += len(messages)
 	}
-}
-
-// tellsNothingNew says whether a message is of a link that is set as it was before.
-func tellsNothingNew(m syscall.NetlinkMessage, before *netlink.LinkAttrs) bool {
-	if m.Header.Type != unix.RTM_NEWLINK {
-		return false
-	}
-	header := unix.NlMsghdr(m.Header)
-	link, err := netlink.LinkDeserialize(&header, m.Data)
-	if err != nil {
-		return false
-	}
-	now := link.Attrs()
-	return now.Index == before.Index && now.MTU == before.MTU && now.MasterIndex == before.MasterIndex &&
-		now.TxQLen == before.TxQLen && now.Flags&net.FlagUp == before.Flags&net.FlagUp
 }
 
 func TestApplyPutsBackWhatItChangedWhenAStepFails(t *testing.T) {
