@@ -147,7 +147,7 @@ func work() string {
 		})
 	}
 	for i := range 200 {
-		garbage := make([]byte, 1<<20)
+		garbage := make([]byte, 256<<10) // in all less than the race detector has room for, should none be collected in time
 		garbage[i] = byte(i)
 	}
 	busy := time.Now()
