@@ -150,6 +150,9 @@ func TestPeerLoopThatHangsStopsThePings(t *testing.T) {
 	stuck := make(chan struct{})
 	k.hangOpening(stuck)
 	go func() { _ = r.byName("a").Up(t.Context()) }() // ends when the test does, or with an answer
+	for !k.waiting.Load() {
+		time.Sleep(time.Millisecond)
+	}
 	during()
 	if got := during(); got != 0 {
 		t.Errorf("%d pings while a peer hangs", got)

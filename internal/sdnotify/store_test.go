@@ -37,7 +37,7 @@ func keeper(t *testing.T) (receive func() message) {
 
 func receiveMessage(t *testing.T, conn *net.UnixConn) message {
 	t.Helper()
-	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
 	text, control := make([]byte, 4096), make([]byte, 4096)
 	n, c, flags, _, err := conn.ReadMsgUnix(text, control)
 	if err != nil || flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
@@ -120,7 +120,7 @@ func TestStoreKeepsADeviceThatWaitsInAPoll(t *testing.T) {
 	if _, err := w.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	_ = r.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = r.SetReadDeadline(time.Now().Add(20 * time.Second))
 	if n, err := r.Read(make([]byte, 1)); n != 1 {
 		t.Errorf("after Store the file gives %d bytes, %v", n, err)
 	}

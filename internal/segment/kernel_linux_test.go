@@ -79,7 +79,7 @@ func (n *namespace) ip(args string) {
 func (n *namespace) waitFor(route string) {
 	n.t.Helper()
 	n.do(func() error {
-		for range 500 {
+		for range 2000 {
 			out, err := exec.Command("ip", "-6", "route", "show", "table", "local").Output()
 			if err != nil || strings.Contains(string(out), route) {
 				return err
@@ -183,7 +183,7 @@ func TestSplitEqualsWhatTheKernelDoes(t *testing.T) {
 		want := seal(&splitter)
 		var got [][]byte
 		for len(got) < len(want) {
-			h, p := out.read(buffer, 5*time.Second, nil)
+			h, p := out.read(buffer, 20*time.Second, nil)
 			if p == nil {
 				break
 			}
@@ -397,7 +397,7 @@ func datagrams(t *testing.T, u *tunnel, to netip.AddrPort) {
 	var got []byte
 	b := make([]byte, 2000)
 	for k := range 31 {
-		_ = receiver.SetDeadline(time.Now().Add(5 * time.Second))
+		_ = receiver.SetDeadline(time.Now().Add(20 * time.Second))
 		n, err := receiver.Read(b)
 		if err != nil {
 			t.Fatalf("datagram %d: %v", k, err)

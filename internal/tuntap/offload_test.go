@@ -145,7 +145,7 @@ func TestAWrittenSuperPacketIsCutByTheKernel(t *testing.T) {
 	}
 	got := make([]byte, 2000)
 	for i := range 10 {
-		if err := c.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		if n, _, err := c.ReadFrom(got); n != 100 || err != nil || got[0] != byte(i) {

@@ -121,7 +121,7 @@ func newPacketSocket(t *testing.T, index int) *packetSocket {
 	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: index}); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}); err != nil {
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 20}); err != nil {
 		t.Fatal(err)
 	}
 	return &packetSocket{t: t, fd: fd, index: index}
@@ -328,7 +328,7 @@ func testWaitEnds(t *testing.T, r rig, stop int, act func(), want error) {
 		if !errors.Is(err, want) {
 			t.Errorf("wait: %v; want %v", err, want)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Fatal("wait goes on")
 	}
 }
