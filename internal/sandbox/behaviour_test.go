@@ -147,8 +147,11 @@ func work() string {
 		})
 	}
 	for i := range 200 {
-		garbage := make([]byte, 256<<10) // in all less than the race detector has room for, should none be collected in time
+		garbage := make([]byte, 1<<20)
 		garbage[i] = byte(i)
+		if i%40 == 39 {
+			runtime.GC() // or a busy machine may fall behind, and the race detector has no room for all
+		}
 	}
 	busy := time.Now()
 	group.Go(func() {
