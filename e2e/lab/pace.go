@@ -59,7 +59,7 @@ func awaitRest(late time.Duration) {
 	const while = 500 * time.Millisecond
 	for start := time.Now(); time.Since(start) < Patience/3; {
 		pace := StartPace()
-		time.Sleep(while)
+		pace.pause(while)
 		if pace.Stop() < late {
 			return
 		}
