@@ -40,9 +40,9 @@ const bulkSize = 600
 // goroutine, but for counters and turn.
 type inbound struct {
 	*shared
-	mode     pipe.Mode
-	device   Device
-	offloads pipe.Offloads // that chain joins for
+	mode   pipe.Mode
+	device Device
+	used   *table // that chain goes by
 
 	received [1 << 16]byte
 	opened   [2 * segment.MinBuffer]byte // the chain's
@@ -53,13 +53,18 @@ type inbound struct {
 	nonce    [aead.NonceSize]byte
 
 	standing  standing
-	lose      bool      // the next packet is to be lost
+	lose      bool // the next packet is to be lost
+	emptied   bool // the socket holds nothing more
+	accepted  accepted
 	allowance allowance // of answers to probes
 	answer    sealed
 
 	counters inboundCounters
 	turn     turn
 }
+
+// accepted is what has passed a window and is not in the counters yet.
+type accepted struct{ packets, bytes int }
 
 // group is datagrams of one receipt and one slot, one behind the other in received.
 type group struct {
@@ -110,7 +115,7 @@ func (i *inbound) batch(limit int) error {
 		if err != nil {
 			return fmt.Errorf("socket: %w", err)
 		}
-		if err := i.receive(i.received[:n], size, now); err != nil {
+		if err := i.receive(i.received[:n], size, now); err != nil || i.emptied {
 			return err
 		}
 	}
@@ -120,9 +125,15 @@ func (i *inbound) batch(limit int) error {
 // receive carries a run of datagrams of that size. An error means that the device is lost.
 func (i *inbound) receive(run []byte, size int, now time.Duration) error {
 	t := i.table.Load()
-	i.use(t.offloads)
+	if err := i.use(t); err != nil {
+		return err
+	}
 	long := len(run) >= longRun*size
-	i.lose = long && size >= bulkSize && i.standing.drop(i.socket.Backlog(), i.now())
+	i.lose, i.emptied = false, false
+	if long && size >= bulkSize {
+		backlog := i.socket.Backlog()
+		i.lose, i.emptied = i.standing.drop(backlog, i.now()), backlog == 0
+	}
 	for at := 0; at == 0 || at < len(run); at += max(size, 1) {
 		if err := i.sort(t, run, at, min(at+size, len(run)), now); err != nil {
 			return err
@@ -137,14 +148,16 @@ func (i *inbound) receive(run []byte, size int, now time.Duration) error {
 	return nil
 }
 
-// use joins what the device takes.
-func (i *inbound) use(o pipe.Offloads) {
-	if o == i.offloads {
-		return
+// use joins what the device takes now. No packet continues one that passed by another table.
+func (i *inbound) use(t *table) error {
+	if t == i.used {
+		return nil
 	}
-	i.offloads = o
+	i.used = t
+	err := i.drain()
 	const tcp, udp = pipe.OffloadTSO4 | pipe.OffloadTSO6, pipe.OffloadUSO4 | pipe.OffloadUSO6
-	i.chain.Join(o&tcp == tcp, o&udp == udp)
+	i.chain.Join(t.offloads&tcp == tcp, t.offloads&udp == udp)
+	return err
 }
 
 // sort adds the datagram run[at:end] to the group of its slot. What the group holds of
@@ -156,7 +169,11 @@ func (i *inbound) sort(t *table, run []byte, at, end int, now time.Duration) err
 		i.counters.malformed.Add(1)
 		return nil
 	}
-	s := i.find(t, header.Index, now)
+	g := &i.group
+	s := g.slot
+	if s == nil || s.receiveIndex != header.Index {
+		s = i.find(t, header.Index, now)
+	}
 	if s == nil {
 		i.counters.unknown.Add(1)
 		return nil
@@ -169,7 +186,6 @@ func (i *inbound) sort(t *table, run []byte, at, end int, now time.Duration) err
 		i.openProbe(t, s, header, datagram, now)
 		return nil
 	}
-	g := &i.group
 	if g.slot != s || g.count == len(g.jobs) {
 		if err := i.open(t, run, now); err != nil {
 			return err
@@ -177,10 +193,9 @@ func (i *inbound) sort(t *table, run []byte, at, end int, now time.Duration) err
 		g.slot = s
 	}
 	g.of[g.count] = header
-	g.jobs[g.count] = aead.Job{
-		Sealed: at + wire.HeaderSize, Size: len(datagram) - wire.Overhead,
-		Nonce: keys.Nonce(s.epoch.receive.key.IV, s.generation, header.Number),
-	}
+	j := &g.jobs[g.count]
+	j.Sealed, j.Size = at+wire.HeaderSize, len(datagram)-wire.Overhead
+	keys.PutNonce(&j.Nonce, &s.epoch.receive.key.IV, s.generation, header.Number)
 	g.count++
 	return nil
 }
@@ -202,22 +217,20 @@ func (i *inbound) find(t *table, index wire.Index, now time.Duration) *slot {
 // what the chain holds are opened by one call, others one by one.
 func (i *inbound) open(t *table, run []byte, now time.Duration) error {
 	g := &i.group
-	for first := 0; first < g.count; {
+	var err error
+	for first := 0; first < g.count && err == nil; {
 		n := i.place(first)
-		var err error
 		if n < 2 {
 			n = 1
-			err = i.openOne(t, run, first, now)
+			err = i.openOne(t, run, first)
 		} else {
-			err = i.openMany(t, run, first, n, now)
-		}
-		if err != nil {
-			return err
+			err = i.openMany(t, run, first, n)
 		}
 		first += n
 	}
+	i.book(g.slot, now)
 	g.count, g.slot = 0, nil
-	return nil
+	return err
 }
 
 // place says where the plaintexts from job first on go if they continue the chain, and
@@ -242,7 +255,7 @@ func (i *inbound) place(first int) int {
 }
 
 // openOne opens job k into the room that the chain has for it.
-func (i *inbound) openOne(t *table, run []byte, k int, now time.Duration) error {
+func (i *inbound) openOne(t *table, run []byte, k int) error {
 	g := &i.group
 	j := &g.jobs[k]
 	room, err := i.room(j.Size)
@@ -257,7 +270,11 @@ func (i *inbound) openOne(t *table, run []byte, k int, now time.Duration) error 
 		i.forged(g.slot)
 		return nil
 	}
-	i.accept(t, g.of[k], packet, now)
+	if !i.commit(g.slot, g.of[k].Number, j.Size) {
+		i.chain.Reject()
+		return nil
+	}
+	i.pass(t, g.of[k].Flags, packet)
 	return nil
 }
 
@@ -279,7 +296,7 @@ func (i *inbound) room(n int) ([]byte, error) {
 }
 
 // openMany opens n jobs, which were placed, by one call.
-func (i *inbound) openMany(t *table, run []byte, first, n int, now time.Duration) error {
+func (i *inbound) openMany(t *table, run []byte, first, n int) error {
 	g := &i.group
 	g.batch = aead.Batch{Plain: i.opened[:], Sealed: run, Heads: flat(&g.heads), Jobs: g.jobs[first : first+n]}
 	g.slot.epoch.receive.cipher.OpenBatch(&g.batch)
@@ -289,15 +306,27 @@ func (i *inbound) openMany(t *table, run []byte, first, n int, now time.Duration
 			i.forged(g.slot)
 			continue
 		}
+		if !i.commit(g.slot, g.of[k].Number, j.Size) || i.extend(k) {
+			continue
+		}
 		packet, err := i.replace(j, g.heads[k][:j.HeadSize])
 		if err != nil {
 			return err
 		}
 		if packet != nil {
-			i.accept(t, g.of[k], packet, now)
+			i.pass(t, g.of[k].Flags, packet)
 		}
 	}
 	return nil
+}
+
+// extend passes the packet of job k to the chain if its headers alone show that it may pass
+// because the one before did: all that pass looks at is the same in both.
+func (i *inbound) extend(k int) bool {
+	g := &i.group
+	j := &g.jobs[k]
+	return !i.lose && g.of[k].Flags&wire.FlagPartialChecksum != 0 && g.slot.epoch.partial &&
+		i.chain.Extend(j.Plain, g.heads[k][:j.HeadSize], j.Size)
 }
 
 // replace puts a packet that was opened by openMany together. It writes what is in the way.
@@ -323,21 +352,16 @@ func (i *inbound) forged(s *slot) {
 	s.epoch.receive.failed.Add(1)
 }
 
-// accept passes an authentic packet to the chain, if it was not received before and may
-// pass. The chain is waiting for it, or for its rejection.
-func (i *inbound) accept(t *table, h wire.Header, packet []byte, now time.Duration) {
-	s := i.group.slot
-	if !i.commit(s, h, len(packet), now) {
-		i.chain.Reject()
-		return
-	}
-	flagged := h.Flags&wire.FlagPartialChecksum != 0
+// pass hands a received packet to the chain, if it may pass. The chain is waiting for it, or
+// for its rejection.
+func (i *inbound) pass(t *table, flags wire.Flags, packet []byte) {
+	flagged := flags&wire.FlagPartialChecksum != 0
 	switch {
 	case i.lose: // it was received, so nothing is missing
 		i.lose = false
 		i.counters.early.Add(1)
 		i.chain.Reject()
-	case !wellFormed(i.mode, packet), flagged && !s.epoch.partial:
+	case !wellFormed(i.mode, packet), flagged && !i.group.slot.epoch.partial:
 		i.counters.malformed.Add(1)
 		i.chain.Reject()
 	case i.mode == pipe.ModeTUN && !t.sources.permit(packet):
@@ -348,27 +372,33 @@ func (i *inbound) accept(t *table, h wire.Header, packet []byte, now time.Durati
 	}
 }
 
-// commit lets an authentic datagram through the window once, and keeps account of it.
-func (i *inbound) commit(s *slot, h wire.Header, payload int, now time.Duration) bool {
-	fresh, signal := s.epoch.receive.commit(&i.limits, h.Number, payload)
-	if !fresh {
+// commit lets an authentic datagram through the window once. It is in the counters after
+// the next call of book.
+func (i *inbound) commit(s *slot, n wire.PacketNumber, payload int) bool {
+	if !s.epoch.receive.window.Commit(n) {
 		i.counters.replay.Add(1)
 		return false
 	}
-	if signal {
-		i.signal()
-	}
-	i.note(s, now)
+	i.accepted.packets++
+	i.accepted.bytes += payload
 	return true
 }
 
-// note keeps account of an authentic datagram.
-func (i *inbound) note(s *slot, now time.Duration) {
+// book keeps account of what was received in s.
+func (i *inbound) book(s *slot, now time.Duration) {
+	a := i.accepted
+	i.accepted = accepted{}
+	if a.packets == 0 {
+		return
+	}
 	r := &s.epoch.receive
+	if r.count(&i.limits, a.packets, a.bytes) {
+		i.signal()
+	}
 	missing := r.window.Missing()
 	i.counters.missing.Add(missing - r.missing) // modulo 2^64: it falls, too
 	r.missing = missing
-	i.counters.received.Add(1)
+	i.counters.received.Add(uint64(a.packets))
 	i.counters.last.Store(int64(now))
 	if !s.heard.Load() {
 		s.heard.Store(true)
@@ -379,13 +409,14 @@ func (i *inbound) note(s *slot, now time.Duration) {
 // openProbe opens a probe apart from all packets.
 func (i *inbound) openProbe(t *table, s *slot, h wire.Header, datagram []byte, now time.Duration) {
 	r := &s.epoch.receive
-	i.nonce = keys.Nonce(r.key.IV, s.generation, h.Number)
+	keys.PutNonce(&i.nonce, &r.key.IV, s.generation, h.Number)
 	payload, err := r.cipher.Open(i.probed[:0], i.nonce[:], datagram[wire.HeaderSize:], datagram[:wire.HeaderSize])
 	if err != nil {
 		i.forged(s)
 		return
 	}
-	if i.commit(s, h, len(payload), now) {
+	if i.commit(s, h.Number, len(payload)) {
+		i.book(s, now)
 		i.probe(t, s, payload)
 	}
 }

@@ -22,7 +22,8 @@ import (
 //  3. find the segments of each: a job for each of them says from where to where it is to
 //     be sealed. Their headers stay aside, as they will lie over the payload before
 //  4. take the sending key, reserve a packet number for each job by one addition
-//  5. write all datagram headers, seal all jobs by one call
+//  5. write all datagram headers, seal all jobs by one call; where they were read, the next
+//     packets of the batch are
 //  6. send all datagrams by one call, equal sizes as one run
 //  7. count
 //
@@ -41,8 +42,12 @@ const (
 	batchPackets = 64
 	batchBytes   = 64 << 10
 
-	// maxJobs is how many datagrams are sealed and sent at once. A super-packet that has
-	// more, or is longer when sealed than maxSealed leaves room for, takes several rounds.
+	// sealBytes is how much is read before it is sealed: while it is in the processor's
+	// nearest caches, and not one by one where packets are small.
+	sealBytes = 16 << 10
+
+	// maxJobs is how many datagrams are sent at once. A super-packet that has more, or is
+	// longer when sealed than maxSealed leaves room for, takes several rounds.
 	maxJobs   = 2 * batchPackets
 	maxSealed = batchBytes + 5<<14
 )
@@ -56,22 +61,28 @@ type outbound struct {
 	splitter segment.Splitter
 
 	// Memory that no packet has reached yet costs nothing.
-	plain  [batchBytes + batchPackets*tuntap.HeaderSize + maxRead]byte // as read
-	sealed [maxSealed]byte                                             // as sent
-	heads  [maxJobs * aead.MaxHead]byte                                // headers of segments
+	plain  [sealBytes + maxRead]byte    // as read
+	sealed [maxSealed]byte              // as sent
+	heads  [maxJobs * aead.MaxHead]byte // headers of segments
 
-	// The round: the jobs that are not sent yet.
-	count, end, payload int // jobs, bytes of sealed, bytes of payload
+	// The jobs that are not sealed yet.
+	count, end, payload int // jobs, bytes of sealed with theirs, bytes of payload
 	head                int // bytes of heads
 	jobs                [maxJobs]aead.Job
 	flags               [maxJobs]wire.Flags
-	runs                []udp.Run // in runStore
-	runStore            [maxJobs]udp.Run
 	batch               aead.Batch
+
+	// The round: what is sealed and not sent yet.
+	round    round
+	runs     []udp.Run // in runStore
+	runStore [maxJobs]udp.Run
 
 	counters outboundCounters
 	turn     turn
 }
+
+// round is datagrams, the bytes that they take, and those of payload in them.
+type round struct{ count, end, payload int }
 
 func newOutbound(sh *shared, mode pipe.Mode, device Device) *outbound {
 	o := &outbound{shared: sh, mode: mode, device: device}
@@ -115,15 +126,19 @@ func (o *outbound) work() error {
 // carry reads and sends one batch. It says whether the device may have more.
 func (o *outbound) carry() (more bool, err error) {
 	t, now := o.table.Load(), o.now()
-	at := 0
-	for tries := 0; tries < batchPackets && at < batchBytes; tries++ {
+	at, sum := 0, 0
+	for tries := 0; tries < batchPackets && sum < batchBytes; tries++ {
 		n, err := o.device.Read(o.plain[at : at+maxRead])
 		switch {
 		case err == nil:
 			if err := o.take(t, now, at, n); err != nil {
 				return false, err
 			}
-			at += n
+			at, sum = at+n, sum+n
+			if at >= sealBytes {
+				o.seal(t, now)
+				at = 0
+			}
 		case errors.Is(err, tuntap.ErrWouldBlock):
 			return false, o.flush(t, now)
 		case errors.Is(err, tuntap.ErrMalformed), errors.Is(err, tuntap.ErrTooLong):
@@ -185,7 +200,7 @@ func (o *outbound) takeSlowly(t *table, now time.Duration, at, size int) error {
 
 // fits says whether there is room for one more job of so many bytes of payload.
 func (o *outbound) fits(payload int) bool {
-	return o.count < maxJobs && o.end+payload+wire.Overhead <= maxSealed
+	return o.round.count+o.count < maxJobs && o.end+payload+wire.Overhead <= maxSealed
 }
 
 // makeRoom sends the round and moves the headers of the next job to the front.
@@ -204,73 +219,92 @@ func (o *outbound) add(at, size, headers int) {
 		return
 	}
 	j := &o.jobs[o.count]
-	*j = aead.Job{Plain: at, Sealed: o.end + wire.HeaderSize, Size: size, Head: o.head, HeadSize: headers}
+	j.Plain, j.Sealed, j.Size = at, o.end+wire.HeaderSize, size
+	j.Head, j.HeadSize = o.head, headers
 	o.flags[o.count] = 0
 	if o.splitter.Partial() {
 		o.flags[o.count] = wire.FlagPartialChecksum
 	}
-	o.join(size + wire.Overhead)
 	o.head += headers
+	o.end += size + wire.Overhead
 	o.payload += size
 	o.count++
 }
 
-// join adds a datagram of so many bytes at the end of sealed to the last run, if that has
-// the same size and has not ended by a shorter one.
-func (o *outbound) join(size int) {
-	start := o.end
-	o.end += size
-	if n := len(o.runs); n > 0 {
-		if r := &o.runs[n-1]; size <= r.Size && len(r.Bytes)%r.Size == 0 {
-			r.Bytes = o.sealed[start-len(r.Bytes) : o.end]
-			return
-		}
-	}
-	o.runs = append(o.runs, udp.Run{Bytes: o.sealed[start:o.end], Size: size})
-}
-
-// flush seals and sends the round, and begins a new one.
+// flush seals what is left and sends the round.
 func (o *outbound) flush(t *table, now time.Duration) error {
-	if o.count == 0 {
+	o.seal(t, now)
+	if o.round.count == 0 {
 		return nil
 	}
-	var err error
-	if o.seal(t, now) {
-		err = o.send(now)
-	} else {
-		o.counters.noKey.Add(uint64(o.count))
-	}
-	o.count, o.end, o.payload, o.head, o.runs = 0, 0, 0, 0, o.runStore[:0]
+	err := o.send(now)
+	o.round, o.end, o.runs = round{}, 0, o.runStore[:0]
 	return err
 }
 
-// seal does the jobs of the round. It is false if there is no key for them.
-func (o *outbound) seal(t *table, now time.Duration) bool {
+// seal does the jobs and adds them to the round, or drops them if there is no key for them.
+func (o *outbound) seal(t *table, now time.Duration) {
+	if o.count == 0 {
+		return
+	}
+	if s, first := o.reserve(t, now); s != nil {
+		o.sealJobs(s, first)
+		o.round.payload += o.payload
+	} else {
+		o.counters.noKey.Add(uint64(o.count))
+		o.end = o.round.end
+	}
+	o.count, o.payload, o.head = 0, 0, 0
+}
+
+// reserve returns the key for the jobs and the first of their packet numbers, or nil.
+func (o *outbound) reserve(t *table, now time.Duration) (*slot, wire.PacketNumber) {
 	s := t.send
 	if s == nil {
-		return false
+		return nil, 0
 	}
 	if t.expired(s.epoch, now) {
 		o.signal()
-		return false
+		return nil, 0
 	}
 	numbers := s.epoch.send.reserve(&o.limits, o.count, o.payload)
 	if numbers.signal {
 		o.signal()
 	}
 	if !numbers.ok {
-		return false
+		return nil, 0
 	}
+	return s, numbers.first
+}
+
+// sealJobs seals all jobs by one call.
+func (o *outbound) sealJobs(s *slot, first wire.PacketNumber) {
+	header := wire.Header{Type: wire.TypeData, Index: s.sendIndex, Number: first}
 	for i := range o.jobs[:o.count] {
 		j := &o.jobs[i]
-		n := numbers.first + wire.PacketNumber(i)
-		at := j.Sealed - wire.HeaderSize
-		wire.Header{Type: wire.TypeData, Flags: o.flags[i], Index: s.sendIndex, Number: n}.Append(o.sealed[at:at])
-		j.Nonce = keys.Nonce(s.epoch.send.key.IV, s.generation, n)
+		header.Flags = o.flags[i]
+		header.Append(o.sealed[j.Sealed-wire.HeaderSize:][:0])
+		keys.PutNonce(&j.Nonce, &s.epoch.send.key.IV, s.generation, header.Number)
+		header.Number++
+		o.join(j.Size + wire.Overhead)
 	}
 	o.batch = aead.Batch{Plain: o.plain[:], Sealed: o.sealed[:o.end], Heads: o.heads[:], Jobs: o.jobs[:o.count]}
 	s.epoch.send.cipher.SealBatch(&o.batch)
-	return true
+}
+
+// join adds a datagram of so many bytes at the end of the round to the last run, if that has
+// the same size and has not ended by a shorter one.
+func (o *outbound) join(size int) {
+	start := o.round.end
+	o.round.end += size
+	o.round.count++
+	if n := len(o.runs); n > 0 {
+		if r := &o.runs[n-1]; size <= r.Size && len(r.Bytes)%r.Size == 0 {
+			r.Bytes = o.sealed[start-len(r.Bytes) : o.round.end]
+			return
+		}
+	}
+	o.runs = append(o.runs, udp.Run{Bytes: o.sealed[start:o.round.end], Size: size})
 }
 
 // send hands the datagrams to the kernel. The socket counts what was not taken.
@@ -283,7 +317,7 @@ func (o *outbound) send(now time.Duration) error {
 		o.lastSent.Store(int64(now))
 	}
 	o.counters.packets.Add(uint64(sent))
-	o.counters.bytes.Add(uint64(o.payload * sent / o.count)) // nobody knows which were sent
+	o.counters.bytes.Add(uint64(o.round.payload * sent / o.round.count)) // nobody knows which were sent
 	return nil
 }
 

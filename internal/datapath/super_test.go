@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -380,6 +381,35 @@ func TestForgedAndReplayedDatagramsInARunHarmNoOthers(t *testing.T) {
 			t.Errorf("%d packets, want %d", len(got), len(want))
 		}
 	})
+}
+
+// What allowed_ips permits no more does not pass as the continuation of what it did.
+func TestNothingContinuesAPacketThatPassedByAnotherTable(t *testing.T) {
+	o, i, d := newLoops(t, keys.AES256GCM)
+	before := *o.table.Load()
+	before.offloads = allOffloads
+	before.send.epoch.partial = true
+	o.table.Store(&before)
+	super := flowOf(4, 6, 80, 0, noise(8*1400), 1400)
+	d.packet, d.header, d.keepRun, d.packets = super.bytes, super.header, true, 1
+	if err := o.work(); err != nil {
+		t.Fatal(err)
+	}
+	after := before
+	after.sources = newSources([]netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")})
+	run, size := slices.Clone(d.run), d.size
+	for _, part := range [][]byte{run[:3*size], run[3*size:]} {
+		if err := i.receive(part, size, 0); err != nil {
+			t.Fatal(err)
+		}
+		o.table.Store(&after)
+	}
+	if err := i.drain(); err != nil {
+		t.Fatal(err)
+	}
+	if got, refused := i.counters.packets.Load(), i.counters.source.Load(); got != 3 || refused != 5 {
+		t.Errorf("%d packets delivered, %d refused", got, refused)
+	}
 }
 
 func TestSuperPacketsAllocateNothing(t *testing.T) {

@@ -120,13 +120,10 @@ type receiver struct {
 	failed  atomic.Uint64 // datagrams that did not open
 }
 
-// commit lets a packet number through the window once, counts, and says whether
-// control should look at this key.
-func (r *receiver) commit(l *Limits, n wire.PacketNumber, bytes int) (fresh, signal bool) {
-	if !r.window.Commit(n) {
-		return false, false
-	}
-	packets := r.packets.Add(1)
-	total := r.bytes.Add(uint64(bytes))
-	return true, crossed(packets, 1, l.RekeyPackets) || crossed(total, bytes, l.RekeyBytes)
+// count keeps account of packets with payloads of so many bytes together, and says
+// whether control should look at this key.
+func (r *receiver) count(l *Limits, packets, bytes int) (signal bool) {
+	total := r.packets.Add(uint64(packets))
+	size := r.bytes.Add(uint64(bytes))
+	return crossed(total, packets, l.RekeyPackets) || crossed(size, bytes, l.RekeyBytes)
 }

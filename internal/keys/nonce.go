@@ -44,8 +44,13 @@ func GenerationIV(iv [12]byte, g Generation) [12]byte {
 // Nonce returns the nonce of one datagram: the IV of its generation with the packet
 // number, as 64 bits big-endian, XORed into its last eight bytes. Two different pairs
 // of generation and number never give the same nonce under one base IV.
-func Nonce(iv [12]byte, g Generation, n wire.PacketNumber) [12]byte {
-	nonce := GenerationIV(iv, g)
-	binary.BigEndian.PutUint64(nonce[4:], binary.BigEndian.Uint64(nonce[4:])^uint64(n))
+func Nonce(iv [12]byte, g Generation, n wire.PacketNumber) (nonce [12]byte) {
+	PutNonce(&nonce, &iv, g, n)
 	return nonce
+}
+
+// PutNonce is [Nonce] written where it is wanted: a packet loop makes one for every datagram.
+func PutNonce(nonce, iv *[12]byte, g Generation, n wire.PacketNumber) {
+	binary.BigEndian.PutUint32(nonce[:4], binary.BigEndian.Uint32(iv[:4])^uint32(g))
+	binary.BigEndian.PutUint64(nonce[4:], binary.BigEndian.Uint64(iv[4:])^uint64(n))
 }

@@ -150,6 +150,20 @@ func (c *Chain) Place(at int, head []byte, n int) []byte {
 	return p
 }
 
+// Extend takes the place of Place and Add where the head shows that a packet with a partial
+// checksum continues the chain: nothing is copied. It takes the packet and is true, or
+// changes nothing and is false; then Place comes next.
+func (c *Chain) Extend(at int, head []byte, n int) bool {
+	if c.settle(); c.count == 0 || c.waiting || !c.flow.flagged || len(head) != c.flow.payload || at+len(head) != c.end ||
+		n > len(c.buffer)-at || !c.joined(c.flow.protocol) || !c.flow.continues(head, n, true, c.count, c.end-c.start-c.flow.network) {
+		return false
+	}
+	c.flow.extend(head, n)
+	c.end = at + n
+	c.count++
+	return true
+}
+
 // begin saves what a candidate will cover.
 func (c *Chain) begin(at, size, overlap int) {
 	c.candidate = true
@@ -174,7 +188,7 @@ func (c *Chain) Add(flagged bool) Verdict {
 	}
 	p := c.buffer[c.at : c.at+c.size]
 	if c.continues(p, flagged) && (c.flow.proved || c.prove(p)) {
-		c.flow.extend(p)
+		c.flow.extend(p, len(p))
 		c.Reject() // puts back what the headers cover
 		c.end = c.at + c.size
 		c.count++
@@ -211,7 +225,7 @@ func (c *Chain) joined(protocol byte) bool {
 // checksum is looked at only if all else is right.
 func (c *Chain) continues(p []byte, flagged bool) bool {
 	return c.count > 0 && c.overlap == c.flow.payload && c.at+c.overlap == c.end && c.joined(c.flow.protocol) &&
-		c.flow.continues(p, flagged, c.count, c.end-c.start-c.flow.network) &&
+		c.flow.continues(p, len(p), flagged, c.count, c.end-c.start-c.flow.network) &&
 		(flagged || verified(p, c.flow.layout))
 }
 

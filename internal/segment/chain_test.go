@@ -319,6 +319,24 @@ func TestChainJoinsOnlyTheProtocolsItMay(t *testing.T) {
 	}
 }
 
+// Of a super-packet that is opened in one call, nothing but the first packet is looked at
+// beyond its headers.
+func TestChainIsExtendedByHeadersAlone(t *testing.T) {
+	for _, s := range []spec{{flags: ack}, {v6: true, flags: ack}, {udp: true}, {udp: true, v6: true}} {
+		s.mode, s.size, s.payload = segment.TUN, 100, bytes.Repeat([]byte{7}, 3050)
+		for _, flagged := range []bool{true, false} {
+			buffer := garbage(segment.MinBuffer)
+			c, d := segment.NewChain(s.mode, buffer), &device{t: t, mode: s.mode}
+			d.feedMany(c, buffer, s.arrivals(flagged))
+			d.drain(c)
+			if want := map[bool]int{true: 30}[flagged]; d.extends != want || d.writes != 1 {
+				t.Errorf("udp %t, v6 %t, flagged %t: %d writes, %d extended, want %d", s.udp, s.v6, flagged, d.writes, d.extends, want)
+			}
+			comparePackets(t, "extended", d.packets, wanted(s.arrivals(flagged)))
+		}
+	}
+}
+
 func TestChainRefusesWhatFitsNowhere(t *testing.T) {
 	c, _ := newChain(t, segment.TUN)
 	for _, n := range []int{-1, segment.MaxPacket + 1} {

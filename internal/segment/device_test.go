@@ -44,6 +44,7 @@ type device struct {
 	t       *testing.T
 	mode    segment.Mode
 	writes  int
+	extends int // packets that were taken by their heads
 	packets [][]byte
 	supers  [][]byte
 	headers []segment.VirtioHeader
@@ -191,6 +192,10 @@ func openMany(buffer []byte, end, overlap int, arrivals []arrival) []opened {
 func (d *device) place(c *segment.Chain, o opened) {
 	d.t.Helper()
 	if o.fate == fails {
+		return
+	}
+	if o.fate == passes && o.flagged && c.Extend(o.at, o.head, len(o.packet)) {
+		d.extends++
 		return
 	}
 	p := c.Place(o.at, o.head, len(o.packet))

@@ -24,6 +24,7 @@ type flow struct {
 	id      uint16 // of the first packet
 	seq     uint32 // of the first packet
 	size    int    // payload of the first packet
+	ipSum   uint64 // of the IPv4 header without length, identification and checksum
 
 	// The headers of the first packet, and ones where all packets of a flow are alike.
 	headers, mask [maxJoined]byte
@@ -56,6 +57,7 @@ func (f *flow) takeNetwork(p []byte) bool {
 	f.id = binary.BigEndian.Uint16(p[f.network+4:])
 	clear(mask[2:6]) // total length, identification
 	clear(mask[10:12])
+	f.ipSum = add(add(add(0, p[f.network:][:2]), p[f.network+6:][:4]), p[f.network+12:][:8])
 	return true
 }
 
@@ -84,13 +86,14 @@ func (f *flow) canonical(p []byte) bool {
 // intact reports whether the checksum of an IPv4 header without options is right.
 func intact(ip []byte) bool { return fold(add(0, ip[:ipv4Size])) == 0xffff }
 
-// continues reports whether p may follow count packets of f that are length bytes long,
-// from the IP header on. It does not look at complete transport checksums.
-func (f *flow) continues(p []byte, flagged bool, count, length int) bool {
-	size := len(p) - f.payload
+// continues reports whether a packet of n bytes that begins with p, with all its headers at
+// least, may follow count packets of f that are length bytes long, from the IP header
+// on. It does not look at complete transport checksums.
+func (f *flow) continues(p []byte, n int, flagged bool, count, length int) bool {
+	size := n - f.payload
 	return !f.last && flagged == f.flagged && size > 0 && size <= f.size &&
 		count < MaxSegments && length+size <= MaxSuperPacket &&
-		f.alike(p) && f.networkFollows(p[f.network:], count) && f.transportFollows(p, count)
+		f.alike(p) && f.networkFollows(p[f.network:], n-f.network, count) && f.transportFollows(p, n-f.transport, count)
 }
 
 // alike compares the headers where they may not differ. They are longer than 8 bytes.
@@ -108,29 +111,37 @@ func differAt(a, b, mask []byte, i int) uint64 {
 	return (binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:])) & binary.LittleEndian.Uint64(mask[i:])
 }
 
-func (f *flow) networkFollows(ip []byte, count int) bool {
+// networkFollows looks at what varies in a network header; length counts from there on.
+func (f *flow) networkFollows(ip []byte, length, count int) bool {
 	if f.v6 {
-		return int(binary.BigEndian.Uint16(ip[4:])) == len(ip)-ipv6Size
+		return int(binary.BigEndian.Uint16(ip[4:])) == length-ipv6Size
 	}
-	return int(binary.BigEndian.Uint16(ip[2:])) == len(ip) &&
-		binary.BigEndian.Uint16(ip[4:]) == f.id+uint16(count) && intact(ip)
+	return int(binary.BigEndian.Uint16(ip[2:])) == length &&
+		binary.BigEndian.Uint16(ip[4:]) == f.id+uint16(count) && f.intact(ip)
 }
 
-func (f *flow) transportFollows(p []byte, count int) bool {
+// intact is the function of that name for a header that is alike.
+func (f *flow) intact(ip []byte) bool {
+	lengthAndID := uint64(binary.LittleEndian.Uint32(ip[2:]))
+	return fold(plus(f.ipSum, lengthAndID+uint64(loadSum(ip[10:])))) == 0xffff
+}
+
+// transportFollows is networkFollows for the transport header.
+func (f *flow) transportFollows(p []byte, length, count int) bool {
 	transport := p[f.transport:]
 	if f.protocol == protocolUDP {
-		return int(binary.BigEndian.Uint16(transport[4:])) == len(transport) && f.canonical(p)
+		return int(binary.BigEndian.Uint16(transport[4:])) == length && f.canonical(p)
 	}
 	return binary.BigEndian.Uint32(transport[4:]) == f.seq+uint32(count*f.size) && f.canonical(p)
 }
 
-// extend takes note of a packet that was joined.
-func (f *flow) extend(p []byte) {
+// extend takes note of a packet of n bytes that was joined, and begins with p.
+func (f *flow) extend(p []byte, n int) {
 	if f.protocol == protocolTCP {
 		f.flags = p[f.transport+13]
 		f.last = f.flags&(flagPSH|flagFIN) != 0
 	}
-	f.last = f.last || len(p)-f.payload < f.size
+	f.last = f.last || n-f.payload < f.size
 }
 
 // finish writes the headers of a super-packet p over those of its first packet, and

@@ -194,7 +194,8 @@ func (s *Splitter) Next() ([]byte, bool) {
 	}
 	p, payload := s.place()
 	if s.rewrite {
-		s.writeHeaders(p[:s.payload], payload)
+		copy(p, s.header[:s.payload])
+		s.adaptHeaders(p[:s.payload], payload)
 	}
 	s.next++
 	return p, true
@@ -211,7 +212,7 @@ func (s *Splitter) NextAside(dst []byte) (headers, segment []byte, ok bool) {
 	p, payload := s.place()
 	if s.rewrite {
 		dst = append(dst, s.header[:s.payload]...)
-		s.writeHeaders(dst[len(dst)-s.payload:], payload)
+		s.adaptHeaders(dst[len(dst)-s.payload:], payload)
 	}
 	s.next++
 	return dst, p, true
@@ -224,9 +225,8 @@ func (s *Splitter) place() (segment, payload []byte) {
 	return s.packet[from:to:to], s.packet[from+s.payload : to]
 }
 
-// writeHeaders writes the headers of the next segment to h.
-func (s *Splitter) writeHeaders(h, payload []byte) {
-	copy(h, s.header[:s.payload])
+// adaptHeaders makes h, a copy of header, the headers of the next segment.
+func (s *Splitter) adaptHeaders(h, payload []byte) {
 	length := len(h) + len(payload)
 	s.writeNetwork(h[s.network:], length-s.network)
 	length -= s.transport
