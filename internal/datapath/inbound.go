@@ -32,6 +32,15 @@ import (
 // longRun is how many datagrams of one receipt are surely worth a write of their own.
 const longRun = 16
 
+// A turn is over after so many receipts, or after the receipt that reaches so many datagrams;
+// then the stop, and the other direction where there is one goroutine for both, is looked at
+// again. Datagrams that come one by one, as over a wire that splits runs, make a
+// super-packet only if a turn has room for all of its segments.
+const (
+	turnReceipts  = 128
+	turnDatagrams = 384
+)
+
 // bulkSize is what a datagram of a bulk flow has at least, in bytes. Small packets come in
 // long runs as well, after they had to wait for a restart, and may be of any kind.
 const bulkSize = 600
@@ -53,6 +62,7 @@ type inbound struct {
 	nonce    [aead.NonceSize]byte
 
 	standing  standing
+	unasked   int  // bytes of bulk since the socket was asked what waits
 	lose      bool // the next packet is to be lost
 	emptied   bool // the socket holds nothing more
 	accepted  accepted
@@ -95,7 +105,7 @@ func (i *inbound) run() error {
 			return fmt.Errorf("socket: wait: %w", err)
 		}
 		i.turn.begin()
-		err = i.batch(batchPackets)
+		err = i.batch()
 		i.turn.end()
 		if err != nil {
 			return err
@@ -103,11 +113,10 @@ func (i *inbound) run() error {
 	}
 }
 
-// batch carries what the socket has now, up to a limit in receipts, after which the stop is
-// looked at again.
-func (i *inbound) batch(limit int) error {
+// batch carries what the socket has now, for a turn at most.
+func (i *inbound) batch() error {
 	now := i.now()
-	for range limit {
+	for receipts, datagrams := 0, 0; receipts < turnReceipts && datagrams < turnDatagrams; receipts++ {
 		n, size, err := i.socket.Recv(i.received[:])
 		if errors.Is(err, udp.ErrWouldBlock) {
 			break
@@ -115,9 +124,13 @@ func (i *inbound) batch(limit int) error {
 		if err != nil {
 			return fmt.Errorf("socket: %w", err)
 		}
-		if err := i.receive(i.received[:n], size, now); err != nil || i.emptied {
+		if err := i.receive(i.received[:n], size, now); err != nil {
 			return err
 		}
+		if i.emptied {
+			break
+		}
+		datagrams += (n + size - 1) / max(size, 1)
 	}
 	return i.drain()
 }
@@ -129,11 +142,7 @@ func (i *inbound) receive(run []byte, size int, now time.Duration) error {
 		return err
 	}
 	long := len(run) >= longRun*size
-	i.lose, i.emptied = false, false
-	if long && size >= bulkSize {
-		backlog := i.socket.Backlog()
-		i.lose, i.emptied = i.standing.drop(backlog, i.now()), backlog == 0
-	}
+	i.lookBehind(len(run), size, long)
 	for at := 0; at == 0 || at < len(run); at += max(size, 1) {
 		if err := i.sort(t, run, at, min(at+size, len(run)), now); err != nil {
 			return err
@@ -146,6 +155,20 @@ func (i *inbound) receive(run []byte, size int, now time.Duration) error {
 		return i.drain()
 	}
 	return nil
+}
+
+// lookBehind asks from time to time, after n bytes in bulk datagrams of that size, what still
+// waits in the socket.
+func (i *inbound) lookBehind(n, size int, long bool) {
+	i.lose, i.emptied = false, false
+	if size < bulkSize {
+		return
+	}
+	if i.unasked += n; i.unasked >= askAfter {
+		i.unasked = 0
+		backlog := i.socket.Backlog()
+		i.lose, i.emptied = i.standing.drop(backlog, long, i.now()), backlog == 0
+	}
 }
 
 // use joins what the device takes now. No packet continues one that passed by another table.

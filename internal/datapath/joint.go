@@ -71,12 +71,8 @@ func (p *Pair) judge() (device, socket bool, err error) {
 	return device || p.poll[1].Revents&unix.POLLOUT != 0, socket, err
 }
 
-// The direction that has its turn leaves it after so much, when the other one may have
-// something, too.
-const (
-	jointReceipts = 8
-	jointBatches  = 4
-)
+// jointBatches is how many batches are sent before what may have come is looked at.
+const jointBatches = 4
 
 // crowdedEvery is after how many bytes sent the socket is asked whether it is crowded. Even
 // the buffer of a socket that nobody could enlarge has more room than that left then.
@@ -116,7 +112,7 @@ func (j *joint) run() error {
 func (j *joint) receive() error {
 	j.in.turn.begin()
 	defer j.in.turn.end()
-	return j.in.batch(jointReceipts)
+	return j.in.batch()
 }
 
 // send carries what the device has, unless the socket is crowded.

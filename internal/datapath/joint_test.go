@@ -57,7 +57,7 @@ func TestNeitherDirectionWaitsForTheEndOfTheOther(t *testing.T) {
 	if err := j.send(); err != nil {
 		t.Fatal(err)
 	}
-	if got := endless - d.received; got != jointReceipts {
+	if got := endless - d.received; got != turnReceipts {
 		t.Errorf("%d receipts", got)
 	}
 	if got := endless - d.packets; got == 0 || got > jointBatches*batchPackets {
@@ -70,7 +70,7 @@ func TestBothDirectionsAllocateNothing(t *testing.T) {
 	j := joint{out: o, in: i}
 	d.next = sealing(o, wire.TypeData, d.packet)
 	allocs := testing.AllocsPerRun(100, func() {
-		d.packets, d.received = batchPackets, jointReceipts
+		d.packets, d.received = batchPackets, turnReceipts
 		if err := errors.Join(j.receive(), j.send()); err != nil {
 			t.Fatal(err)
 		}

@@ -62,7 +62,7 @@ func BenchmarkOwnCode(b *testing.B) {
 		if err := o.work(); err != nil {
 			b.Fatal(err)
 		}
-		if err := i.batch(batchPackets); err != nil {
+		if err := i.batch(); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -10,9 +10,11 @@ import (
 // as the buffer holds, and everything else waits behind it. So a queue that stands is
 // answered by early loss: single datagrams of bulk flows, at intervals by CoDel's
 // control law (RFC 8289), but by bytes. A queue that empties at times is no matter, and
-// whatever does not come in long runs, or is small, is never dropped.
+// whatever is small is never dropped.
 const (
-	standingBytes = 192 << 10             // that may always wait in the socket
+	standingBytes = 192 << 10             // that may always wait in the socket, in long runs
+	standingAlone = 768 << 10             // the same where datagrams come one by one
+	askAfter      = 16 << 10              // bytes received, after which the socket is asked
 	standingTime  = 5 * time.Millisecond  // for which more may wait
 	standingGap   = time.Millisecond      // between two losses, at least
 	forgetAfter   = 50 * time.Millisecond // without a standing queue the past counts no more
@@ -26,9 +28,15 @@ type standing struct {
 	losses int           // since the queue began to stand
 }
 
-// drop says whether a datagram is to be lost now that so many bytes wait.
-func (s *standing) drop(backlog int, now time.Duration) bool {
-	if backlog <= standingBytes {
+// drop says whether a datagram is to be lost now that so many bytes of the buffer are in use.
+// One by one, datagrams take more of it for as much payload, and more time: with less under
+// way, flows over a wire that splits runs left the processors idle.
+func (s *standing) drop(backlog int, long bool, now time.Duration) bool {
+	limit := standingAlone
+	if long {
+		limit = standingBytes
+	}
+	if backlog <= limit {
 		s.above = 0
 		return false
 	}

@@ -8,11 +8,11 @@ import (
 	"tund/internal/pipe"
 )
 
-// lossesOf plays a queue of so many bytes, looked at every 100 microseconds.
+// lossesOf plays a queue of so many bytes of long runs, looked at every 100 microseconds.
 func lossesOf(s *standing, backlog func(now time.Duration) int, from, to time.Duration) int {
 	losses := 0
 	for now := from; now < to; now += 100 * time.Microsecond {
-		if s.drop(backlog(now), now) {
+		if s.drop(backlog(now), true, now) {
 			losses++
 		}
 	}
@@ -50,7 +50,26 @@ func TestAStandingQueueLosesMoreAndMoreUpToALimit(t *testing.T) {
 	}
 }
 
-func TestOnlyLongRunsAreEverLostEarly(t *testing.T) {
+func TestDatagramsThatComeOneByOneMayWaitInGreaterNumber(t *testing.T) {
+	for _, tt := range []struct {
+		backlog int
+		long    bool
+		lost    bool
+	}{
+		{standingBytes, true, false}, {standingBytes + 1, true, true},
+		{standingBytes + 1, false, false}, {standingAlone, false, false}, {standingAlone + 1, false, true},
+	} {
+		var s standing
+		if s.drop(tt.backlog, tt.long, time.Second) {
+			t.Error("lost at once")
+		}
+		if got := s.drop(tt.backlog, tt.long, time.Second+standingTime); got != tt.lost {
+			t.Errorf("%+v: lost %t", tt, got)
+		}
+	}
+}
+
+func TestOnlyBulkIsEverLostEarly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := superPair(t, allOffloads, true)
 		p.b.socket.mu.Lock()
@@ -76,13 +95,17 @@ func TestOnlyLongRunsAreEverLostEarly(t *testing.T) {
 		if s := p.b.stats(); s.RxPackets != 4100 || s.Drops != (pipe.Drops{}) {
 			t.Errorf("runs of small packets: %d, %+v", s.RxPackets, s.Drops)
 		}
-		for i := range 100 {
-			p.a.device.putItem(flowOf(4, 6, 80, uint32(i*40000), noise(40000), 1000))
-			time.Sleep(time.Millisecond)
-		}
-		s := p.b.stats()
-		if s.Drops.Queue == 0 || s.Drops.Queue > 100 || s.RxPackets+s.Drops.Queue != 4100+4000 || s.Missing != 0 {
-			t.Errorf("bulk: %d came, %+v, %d missing", s.RxPackets, s.Drops, s.Missing)
+		for size, count := range map[int]int{40000: 40, 1000: 1} { // in long runs, and one by one
+			before := p.b.stats()
+			for i := range 4000 / count {
+				p.a.device.putItem(flowOf(4, 6, 80, uint32(i*size), noise(size), 1000))
+				time.Sleep(time.Millisecond)
+			}
+			s := p.b.stats()
+			lost := s.Drops.Queue - before.Drops.Queue
+			if lost == 0 || lost > 4000/4 || s.RxPackets+lost != before.RxPackets+4000 || s.Missing != 0 {
+				t.Errorf("bulk, %d together: %d came, %+v, %d missing", count, s.RxPackets, s.Drops, s.Missing)
+			}
 		}
 	})
 }

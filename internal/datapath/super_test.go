@@ -429,7 +429,7 @@ func TestSuperPacketsAllocateNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		d.received = 1
-		if err := i.batch(batchPackets); err != nil {
+		if err := i.batch(); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -453,7 +453,7 @@ func BenchmarkSuperPacket(b *testing.B) {
 		if err := o.work(); err != nil {
 			b.Fatal(err)
 		}
-		if err := i.batch(batchPackets); err != nil {
+		if err := i.batch(); err != nil {
 			b.Fatal(err)
 		}
 	}
