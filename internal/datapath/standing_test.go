@@ -56,8 +56,11 @@ func TestDatagramsThatComeOneByOneMayWaitInGreaterNumber(t *testing.T) {
 		long    bool
 		lost    bool
 	}{
-		{standingBytes, true, false}, {standingBytes + 1, true, true},
-		{standingBytes + 1, false, false}, {standingAlone, false, false}, {standingAlone + 1, false, true},
+		{standingBytes, true, false},
+		{standingBytes + 1, true, true},
+		{standingBytes + 1, false, false},
+		{standingAlone, false, false},
+		{standingAlone + 1, false, true},
 	} {
 		var s standing
 		if s.drop(tt.backlog, tt.long, time.Second) {
