@@ -130,7 +130,7 @@ func (i *inbound) batch() error {
 		if i.emptied {
 			break
 		}
-		datagrams += (n + size - 1) / max(size, 1)
+		datagrams += udp.Run{Bytes: i.received[:n], Size: size}.Count()
 	}
 	return i.drain()
 }

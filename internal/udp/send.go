@@ -29,8 +29,8 @@ type Run struct {
 	Size  int
 }
 
-// count is the number of datagrams in the run.
-func (r Run) count() int {
+// Count is the number of datagrams in the run.
+func (r Run) Count() int {
 	if len(r.Bytes) <= r.Size {
 		return 1
 	}
@@ -160,7 +160,7 @@ func (p *Port) flush(b *batch) (sent int, err error) {
 		n, errno := p.sendmmsg(b, i)
 		if errno == 0 {
 			for _, end := i, i+n; i < end; i++ {
-				sent += b.run(i).count()
+				sent += b.run(i).Count()
 			}
 			retried = false
 			continue
@@ -200,7 +200,7 @@ func (p *Port) sendmmsg(b *batch, i int) (int, unix.Errno) {
 func (p *Port) giveUp(r Run, errno unix.Errno) (sent int, err error) {
 	whole := errno == unix.EIO || errno == unix.EINVAL || errno == unix.EMSGSIZE
 	if !whole || len(r.Bytes) <= r.Size {
-		if !p.refused(errno, r.count()) {
+		if !p.refused(errno, r.Count()) {
 			return 0, fmt.Errorf("send: %w", errno)
 		}
 		return 0, nil
