@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"tund/internal/aead"
-	"tund/internal/keys"
 )
 
 // clearCipher does all that a cipher does but for the cipher.
@@ -42,28 +41,5 @@ func (clearCipher) OpenBatch(b *aead.Batch) int {
 
 // BenchmarkOwnCode is BenchmarkSuperPacket without a cipher.
 func BenchmarkOwnCode(b *testing.B) {
-	o, i, d := newLoops(b, keys.AES256GCM)
-	tb := *o.table.Load()
-	tb.offloads = allOffloads
-	e := tb.send.epoch
-	e.partial = true
-	e.send.cipher, e.receive.cipher = clearCipher{}, clearCipher{}
-	o.table.Store(&tb)
-	super := flowOf(4, 6, 80, 0, noise(43*1392), 1392)
-	d.packet, d.header, d.keepRun = super.bytes, super.header, true
-	b.ReportAllocs()
-	b.SetBytes(int64(len(super.bytes)))
-	for b.Loop() {
-		d.packets, d.received = 1, 1
-		if err := o.work(); err != nil {
-			b.Fatal(err)
-		}
-		if err := i.batch(); err != nil {
-			b.Fatal(err)
-		}
-	}
-	if d.written != b.N || i.counters.packets.Load() != uint64(43*b.N) {
-		b.Errorf("%d written, %d packets", d.written, i.counters.packets.Load())
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(43*b.N), "ns/segment")
+	benchmarkSuperPacket(b, func(e *epoch) { e.send.cipher, e.receive.cipher = clearCipher{}, clearCipher{} })
 }
