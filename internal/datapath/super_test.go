@@ -384,19 +384,27 @@ func TestForgedAndReplayedDatagramsInARunHarmNoOthers(t *testing.T) {
 	})
 }
 
+// newSuperLoops is newLoops with all offloads, over a super-packet of count segments of that size.
+func newSuperLoops(tb testing.TB, count, size int) (*outbound, *inbound, *tape) {
+	tb.Helper()
+	o, i, d := newLoops(tb, keys.AES256GCM)
+	t := *o.table.Load()
+	t.offloads = allOffloads
+	t.send.epoch.partial = true
+	o.table.Store(&t)
+	super := flowOf(4, 6, 80, 0, noise(count*size), size)
+	d.packet, d.header, d.keepRun = super.bytes, super.header, true
+	return o, i, d
+}
+
 // What allowed_ips permits no more does not pass as the continuation of what it did.
 func TestNothingContinuesAPacketThatPassedByAnotherTable(t *testing.T) {
-	o, i, d := newLoops(t, keys.AES256GCM)
-	before := *o.table.Load()
-	before.offloads = allOffloads
-	before.send.epoch.partial = true
-	o.table.Store(&before)
-	super := flowOf(4, 6, 80, 0, noise(8*1400), 1400)
-	d.packet, d.header, d.keepRun, d.packets = super.bytes, super.header, true, 1
+	o, i, d := newSuperLoops(t, 8, 1400)
+	d.packets = 1
 	if err := o.work(); err != nil {
 		t.Fatal(err)
 	}
-	after := before
+	after := *o.table.Load()
 	after.sources = newSources([]netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")})
 	run, size := slices.Clone(d.run), d.size
 	for _, part := range [][]byte{run[:3*size], run[3*size:]} {
@@ -414,15 +422,8 @@ func TestNothingContinuesAPacketThatPassedByAnotherTable(t *testing.T) {
 }
 
 func TestSuperPacketsAllocateNothing(t *testing.T) {
-	o, i, d := newLoops(t, keys.AES256GCM)
-	tb := *o.table.Load()
-	tb.offloads = allOffloads
-	tb.send.epoch.partial = true
-	o.table.Store(&tb)
-	super := flowOf(4, 6, 80, 0, noise(40*1400), 1400)
-	d.packet, d.header = super.bytes, super.header
+	o, i, d := newSuperLoops(t, 40, 1400)
 	pristine := slices.Clone(d.packet)
-	d.keepRun = true
 	allocs := testing.AllocsPerRun(100, func() {
 		copy(d.packet, pristine)
 		d.packets = 1
@@ -443,16 +444,10 @@ func BenchmarkSuperPacket(b *testing.B) { benchmarkSuperPacket(b, func(*epoch) {
 
 // benchmarkSuperPacket carries super-packets of 43 packets out and in again.
 func benchmarkSuperPacket(b *testing.B, adjust func(e *epoch)) {
-	o, i, d := newLoops(b, keys.AES256GCM)
-	tb := *o.table.Load()
-	tb.offloads = allOffloads
-	tb.send.epoch.partial = true
-	adjust(tb.send.epoch)
-	o.table.Store(&tb)
-	super := flowOf(4, 6, 80, 0, noise(43*1392), 1392)
-	d.packet, d.header, d.keepRun = super.bytes, super.header, true
+	o, i, d := newSuperLoops(b, 43, 1392)
+	adjust(o.table.Load().send.epoch)
 	b.ReportAllocs()
-	b.SetBytes(int64(len(super.bytes)))
+	b.SetBytes(int64(len(d.packet)))
 	for b.Loop() {
 		d.packets, d.received = 1, 1
 		if err := errors.Join(o.work(), i.batch()); err != nil {
