@@ -176,7 +176,7 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 		}
 		cfg.RekeyInterval = time.Duration(5+c.random.IntN(60)) * time.Second
 	})
-	c.latency, c.wires.delay = delay, delay
+	c.latency, c.wires.delay = delay, func(int) time.Duration { return delay() }
 	c.start(0, 1)
 	c.wg.Go(c.probe)
 	return c

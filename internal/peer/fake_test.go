@@ -73,8 +73,8 @@ type wirePair struct {
 	refuse error // Connect fails with it
 	spoilt error // nothing that was left can be taken over
 
-	obstinate error                // why no child resumes
-	delay     func() time.Duration // of each event on its way to the peer; nil: none
+	obstinate error                        // why no child resumes
+	delay     func(side int) time.Duration // of each event on its way to the peer; nil: none
 }
 
 // fakeTunnel is a tunnel whose child obeys at once. Its data channel is modelled by
@@ -141,7 +141,7 @@ func (t *fakeTunnel) deliver() {
 		select {
 		case e := <-t.queue:
 			if t.pair.delay != nil {
-				time.Sleep(t.pair.delay())
+				time.Sleep(t.pair.delay(t.side))
 			}
 			select {
 			case t.events <- e:

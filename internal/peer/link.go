@@ -318,9 +318,12 @@ func (p *Peer) onFruitless(body session.Closed) {
 	p.planDial(body.Code)
 }
 
-// onInstallKey hands the key of a new epoch to the child.
+// onInstallKey hands the key of a new epoch to the child, which serves all who have needed
+// one until now, whichever side has begun the exchange.
 func (p *Peer) onInstallKey(l *link, b *session.InstallKey) {
-	p.links.exchange = p.links.exchange || l == p.links.main
+	if l == p.links.main {
+		p.links.exchange, p.links.rekeyDue = true, false
+	}
 	id, now := slotID{Key: b.KeyID}, p.o.Now()
 	p.ring.add(slot{id: id, epoch: b.Epoch, aead: b.AEAD, index: b.ReceiveIndex, at: now, born: now})
 	var message pipe.Message = &pipe.InstallKey{
@@ -416,8 +419,8 @@ func (p *Peer) planExchange() {
 	p.agenda.set(taskExchange, max(at, l.notBefore))
 }
 
-// due tells what is wanted at once, by us or by who waits for it. What was needed
-// while an exchange was in flight still is after it: that one may have begun too early.
+// due tells what is wanted at once, by us or by who waits for it. What was needed once the
+// key of an exchange in flight was handed over still is after it.
 func (p *Peer) due() (epoch, iv bool) {
 	epoch, iv = p.wait.unserved()
 	return epoch || p.links.rekeyDue, iv

@@ -1,6 +1,7 @@
 package peer_test
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,8 +19,7 @@ func TestTwoDialsMayCrossInAnyWay(t *testing.T) {
 		t.Run(later.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newTwo(t, bothDial)
-				slow := func() time.Duration { return 10 * time.Millisecond }
-				w.latency, w.wires.delay = slow, slow
+				w.takes(10 * time.Millisecond)
 				w.late = [2]time.Duration{max(later, 0), max(-later, 0)}
 				w.start(0, 1)
 				defer w.finish()
@@ -69,5 +69,35 @@ func TestARestartedNodeReplacesTheSessionThatNobodyClosed(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// The session may be there before a child is, which then has no key. The first exchange
+// brings one to both sides, whoever waits for it: none is left to be begun.
+func TestTheFirstExchangeServesBothSides(t *testing.T) {
+	for side := range 2 {
+		for late := time.Duration(0); late <= 150*time.Millisecond; late += 5 * time.Millisecond {
+			t.Run(fmt.Sprintf("the child of side %d is there after %s", side, late), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newTwo(t, bothDial)
+					w.takes(10 * time.Millisecond)
+					w.wires.delay = func(of int) time.Duration {
+						if of == side {
+							return late
+						}
+						return 0
+					}
+					w.start(0, 1)
+					defer w.finish()
+					w.await(time.Second, ctl.StateUp, 0, 1)
+					time.Sleep(30 * time.Second)
+					for s := range 2 {
+						if epoch := w.status(s).Epoch; epoch != 1 {
+							t.Errorf("side %d: epoch %d", s, epoch)
+						}
+					}
+				})
+			})
+		}
 	}
 }

@@ -19,8 +19,7 @@ func atAnyStep(t *testing.T, begin, harm func(w *two)) {
 		t.Run(at.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newTwo(t, nil)
-				slow := func() time.Duration { return 10 * time.Millisecond }
-				w.latency, w.wires.delay = slow, slow
+				w.takes(10 * time.Millisecond)
 				w.start(0, 1)
 				defer w.finish()
 				w.await(time.Second, ctl.StateUp, 0, 1)

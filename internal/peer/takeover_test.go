@@ -428,7 +428,7 @@ func TestRetirementThatFallsDueDuringATakeoverReachesTheChild(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTwo(t, nil)
 		var slow atomic.Bool
-		w.wires.delay = func() time.Duration {
+		w.wires.delay = func(int) time.Duration {
 			if slow.Load() {
 				return 200 * time.Millisecond
 			}

@@ -120,6 +120,12 @@ func (w *two) newPeer(side int, c config.Peer) *peer.Peer {
 	})
 }
 
+// takes makes all that is sent over a session, and all that a child tells, take d.
+func (w *two) takes(d time.Duration) {
+	w.latency = func() time.Duration { return d }
+	w.wires.delay = func(int) time.Duration { return d }
+}
+
 // connect is a dial that succeeds at once.
 func (w *two) connect(ctx context.Context, side int) (*session.Conn, error) {
 	time.Sleep(w.late[side])
