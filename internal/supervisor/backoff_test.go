@@ -42,7 +42,7 @@ func TestChildGetsOnlyTheEnvironmentThatItNeeds(t *testing.T) {
 		return value, ok
 	})
 	want := []string{
-		"GOGC=off", "GOMEMLIMIT=16MiB", "GOMAXPROCS=3", "GODEBUG=containermaxprocs=0,asyncpreemptoff=1",
+		"GOGC=off", "GOMEMLIMIT=16MiB", "GOMAXPROCS=3", "GODEBUG=containermaxprocs=0",
 		"GORACE=z", "GOTRACEBACK=all", "JOURNAL_STREAM=8:1", "TZ=UTC",
 	}
 	if !slices.Equal(got, want) {

@@ -61,9 +61,9 @@ func environment(lookup func(string) (string, bool)) []string {
 		"GOGC=off",
 		"GOMEMLIMIT=16MiB",
 		"GOMAXPROCS=3", // one for each direction, which keeps it (package await), and one for the rest
-		// Or the runtime keeps a cgroup's files open; and interrupts a direction's wait by
-		// signals, to have it give way to nobody.
-		"GODEBUG=containermaxprocs=0,asyncpreemptoff=1",
+		// Or the runtime keeps a cgroup's files open. Its preemption by signals stays: a wait
+		// that keeps its P gives way when it is asked to, not when a packet is there.
+		"GODEBUG=containermaxprocs=0",
 	}
 	// GORACE matters to programs built with the race detector, whose exit would else take a
 	// second: half of the time that there is to hand over.
