@@ -56,6 +56,14 @@ func (b bar) measured(r *results) (float64, bool) {
 	return median(values), true
 }
 
+// value is measured as text.
+func (b bar) value(r *results) string {
+	if value, ok := b.measured(r); ok {
+		return number(value, 2)
+	}
+	return "–"
+}
+
 // of returns the same bar for another system.
 func (b bar) of(name string) bar {
 	b.system = name

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"tund/e2e/lab"
+	"tund/internal/aead"
 )
 
 // system is one way from alpha to beta.
@@ -60,7 +61,9 @@ func systems() []system {
 		fastd(),
 		tinc(),
 		nebula(),
-		plain(),
+		plain(plainName, noCipher, "no cipher"),
+		plain(plainAES, aead.ChooseIPsecMB, "AES-256-GCM by the engine of tund"),
+		plain(plainGo, aead.ChooseGo, "AES-256-GCM by the engine of tund-go"),
 		{
 			name: "none", about: "no tunnel: the bare wire", direct: true,
 			version: func(*bed) (string, error) { return "-", nil },
