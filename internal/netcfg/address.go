@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -99,7 +100,7 @@ func lists(all []netlink.Addr, a address) bool {
 	return slices.ContainsFunc(all, func(n netlink.Addr) bool { return fromNetlink(n) == a })
 }
 
-// addAddresses adds what is missing.
+// addAddresses adds what is missing. Packets can be sent to all of it then.
 func (c *change) addAddresses(want []address) error {
 	if len(want) == 0 {
 		return nil
@@ -108,6 +109,7 @@ func (c *change) addAddresses(want []address) error {
 	if err != nil {
 		return err
 	}
+	var added []address
 	for _, a := range want {
 		if lists(present, a) {
 			continue
@@ -115,8 +117,42 @@ func (c *change) addAddresses(want []address) error {
 		if err := c.addAddress(a, present); err != nil {
 			return fmt.Errorf("add address %s: %w", a, c.explainAddress(a.local, err))
 		}
+		added = append(added, a)
 	}
+	c.awaitLocal(added)
 	return nil
+}
+
+// How long, and how often, a new IPv6 address is looked at until it is in use.
+const (
+	localLimit = time.Second
+	localPoll  = time.Millisecond
+)
+
+// awaitLocal waits until the kernel takes packets to new addresses. A worker makes an IPv6
+// address known to the routes, some time after the address is listed (addrconf_dad_work in
+// net/ipv6/addrconf.c), without which they are refused. Where routes are not what they are elsewhere,
+// it gives up waiting.
+func (c *change) awaitLocal(added []address) {
+	end := time.NewTimer(localLimit)
+	defer end.Stop()
+	look := time.NewTicker(localPoll)
+	defer look.Stop()
+	for _, a := range added {
+		for a.local.Is6() && !c.isLocal(a.local) {
+			select {
+			case <-look.C:
+			case <-end.C:
+				return
+			}
+		}
+	}
+}
+
+// isLocal tells whether a packet to an address of the interface stays on this machine.
+func (c *change) isLocal(a netip.Addr) bool {
+	routes, err := c.m.handle.RouteGetWithOptions(a.AsSlice(), &netlink.RouteGetOptions{OifIndex: c.index})
+	return err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL
 }
 
 // addAddress replaces an address that differs in nothing but its network, if the

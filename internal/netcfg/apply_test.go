@@ -2,12 +2,14 @@ package netcfg_test
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
@@ -394,5 +396,25 @@ func TestRouteMTUIsThatOfTheRouteOrTheLink(t *testing.T) {
 	}
 	if _, err := m.RouteMTU(netip.Addr{}); err == nil {
 		t.Error("no address was taken")
+	}
+}
+
+func TestNewIPv6AddressTakesPacketsAtOnce(t *testing.T) {
+	for _, mode := range []tuntap.Mode{tuntap.TUN, tuntap.TAP} {
+		t.Run(mode.String(), func(t *testing.T) {
+			m := newRig(t, mode)
+			last := netcfg.Settings{}
+			for round := range 300 { // one in a hundred was late
+				now := settings(t, fmt.Sprintf("fd77::%x/64", round+1))
+				begun := time.Now()
+				apply(t, m, last, now)
+				took := time.Since(begun)
+				local, err := netlink.RouteGet(now.Addresses[0].Addr().AsSlice())
+				if err != nil || local[0].Type != unix.RTN_LOCAL {
+					t.Fatalf("round %d: %v, %v, %v after Apply began", round, local, err, took)
+				}
+				last = now
+			}
+		})
 	}
 }
