@@ -111,10 +111,10 @@ func (r *results) overview(text *strings.Builder) {
 }
 
 // bars compares with what tund shall reach, and shows what the way there would give
-// without a tunnel's work, and with no more of it than the cipher.
+// without a tunnel's work, with no more of it than the cipher, and without a tunnel.
 func (r *results) bars(text *strings.Builder) {
 	text.WriteString("\n## Bars\n\n")
-	table(text, []string{"metric", "system", "bar", "measured", "", "plain", "plain with the cipher"})
+	table(text, []string{"metric", "system", "bar", "measured", "", "plain", "plain with the cipher", "bare wire"})
 	for _, b := range bars() {
 		m := metricOf(b.metric)
 		with := plainAES
@@ -128,7 +128,7 @@ func (r *results) bars(text *strings.Builder) {
 		case ok:
 			verdict = "**not met**"
 		}
-		row(text, m.title, b.system, b.text(m.unit), b.value(r), verdict, b.of(plainName).value(r), b.of(with).value(r))
+		row(text, m.title, b.system, b.text(m.unit), b.value(r), verdict, b.of(plainName).value(r), b.of(with).value(r), b.of(bareName).value(r))
 	}
 }
 

@@ -50,6 +50,8 @@ func (s system) describe(b *bed) string {
 // reference is the system that all others are compared with.
 const reference = "wireguard-go"
 
+const bareName = "none"
+
 // systems returns all of them, in the order of the report.
 func systems() []system {
 	return []system{
@@ -65,7 +67,7 @@ func systems() []system {
 		plain(plainAES, aead.ChooseIPsecMB, "AES-256-GCM by the engine of tund"),
 		plain(plainGo, aead.ChooseGo, "AES-256-GCM by the engine of tund-go"),
 		{
-			name: "none", about: "no tunnel: the bare wire", direct: true,
+			name: bareName, about: "no tunnel: the bare wire", direct: true,
 			version: func(*bed) (string, error) { return "-", nil },
 			start:   func(*bed) error { return nil },
 		},
