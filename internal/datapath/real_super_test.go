@@ -195,6 +195,10 @@ func TestRealTransfersArriveAsTheyWereSent(t *testing.T) {
 					if s.Offloads != offloads || s.Fallbacks.Sends+s.Fallbacks.Writes != 0 {
 						t.Errorf("in force %v, %+v", s.Offloads.Names(), s.Fallbacks)
 					}
+					completed := offloads&pipe.OffloadCsum != 0 && offloads&pipe.OffloadPartialCsum == 0
+					if (s.Fallbacks.Checksums > 0) != completed {
+						t.Errorf("%d checksums completed with %v", s.Fallbacks.Checksums, s.Offloads.Names())
+					}
 				}
 			})
 		}
