@@ -61,12 +61,21 @@ func (f faulty) New(a keys.AEAD, key *keys.Secret) (aead.Cipher, error) {
 }
 
 type (
+	otherAnswers     struct{ aead.Cipher } // to associated data of other sizes than a datagram's
 	flipsABit        struct{ aead.Cipher } // of payloads over 200 bytes
 	opensAll         struct{ aead.Cipher }
 	leavesPlaintext  struct{ aead.Cipher }
 	ignoresHeads     struct{ aead.Cipher }
 	trustsAllBatches struct{ aead.Cipher }
 )
+
+func (c otherAnswers) Seal(dst, nonce, plaintext, ad []byte) []byte {
+	sealed := c.Cipher.Seal(dst, nonce, plaintext, ad)
+	if len(ad) != aead.ADSize {
+		sealed[len(sealed)-1] ^= 1
+	}
+	return sealed
+}
 
 func (c flipsABit) Seal(dst, nonce, plaintext, ad []byte) []byte {
 	sealed := c.Cipher.Seal(dst, nonce, plaintext, ad)
@@ -108,6 +117,7 @@ func (c trustsAllBatches) OpenBatch(b *aead.Batch) int {
 
 func TestVerifyFindsAFaultyEngine(t *testing.T) {
 	for name, wrap := range map[string]func(aead.Cipher) aead.Cipher{
+		"other answers":      func(c aead.Cipher) aead.Cipher { return otherAnswers{c} },
 		"flips a bit":        func(c aead.Cipher) aead.Cipher { return flipsABit{c} },
 		"opens all":          func(c aead.Cipher) aead.Cipher { return opensAll{c} },
 		"leaves plaintext":   func(c aead.Cipher) aead.Cipher { return leavesPlaintext{c} },

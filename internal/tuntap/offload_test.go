@@ -4,10 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"tund/internal/tuntap"
@@ -59,6 +61,32 @@ func TestAnOldKernelGetsTheOffloadsThatItKnows(t *testing.T) {
 	}
 }
 
+// To this kernel a flag that it does not know is what USO is to an old one: it refuses the
+// whole set, and gets the next.
+func TestOffloadsFallBackWhereTheKernelRefusesThem(t *testing.T) {
+	const unknown tuntap.Offloads = 1 << 30
+	enterNamespace(t)
+	d := open(t, tuntap.Options{Name: "dev0", Mode: tuntap.TUN})
+	fd := int(d.File().Fd())
+	if got, err := tuntap.SetOffloads(fd, unknown); !errors.Is(err, unix.EINVAL) {
+		t.Fatalf("an unknown offload: %v, %v", got, err)
+	}
+	known := tuntap.OffloadChecksum | tuntap.OffloadTSO4 | tuntap.OffloadTSO6
+	got, err := tuntap.SetOffloads(fd, unknown|tuntap.OffloadAll, unknown|known, known, tuntap.OffloadNone)
+	if got != known || err != nil {
+		t.Fatalf("in force %v, %v, want %v", got, err, known)
+	}
+	out, err := exec.Command("ethtool", "-k", "dev0").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"tx-tcp-segmentation: on", "tx-tcp6-segmentation: on", "tx-udp-segmentation: off"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+}
+
 // An administrator's device keeps the bounds that he gave it.
 func TestSuperPacketsAreBoundedOnADeviceMadeHere(t *testing.T) {
 	enterNamespace(t)
@@ -69,10 +97,26 @@ func TestSuperPacketsAreBoundedOnADeviceMadeHere(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, show)
 		}
 	}
+	wantSuperPacket(t, "made0", 30000)
+	open(t, tuntap.Options{Name: "usual0", Mode: tuntap.TAP, Offloads: tuntap.OffloadAll})
+	wantSuperPacket(t, "usual0", tuntap.DefaultSuperPacket)
 	ip(t, "tuntap add adm0 mode tun")
 	open(t, tuntap.Options{Name: "adm0", Mode: tuntap.TUN, Offloads: tuntap.OffloadAll, SuperPacket: 30000})
 	if show := ip(t, "-d link show adm0"); strings.Contains(show, "gso_max_size 30000") {
 		t.Errorf("the administrator's device was changed:\n%s", show)
+	}
+}
+
+// wantSuperPacket fails the test unless both of the kernel's bounds are this one. Older
+// kernels have only one of them.
+func wantSuperPacket(t *testing.T, name string, size uint32) {
+	t.Helper()
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := link.Attrs(); a.GSOMaxSize != size || a.GSOIPv4MaxSize != size && a.GSOIPv4MaxSize != 0 {
+		t.Errorf("%s: super-packets of %d bytes, over IPv4 %d, want %d", name, a.GSOMaxSize, a.GSOIPv4MaxSize, size)
 	}
 }
 
