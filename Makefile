@@ -10,7 +10,7 @@ FUZZTIME := 3s
 BENCHFLAGS :=
 export VERSION ARCH DESTDIR PREFIX
 
-.PHONY: build completion notices install deb test-deb apt-repo demo bench test lint race e2e e2e-race fuzz rootfs test-system test-vm install-needs clean
+.PHONY: build completion notices install deb test-deb apt-repo demo bench test lint race no-cgo e2e e2e-race fuzz rootfs test-system test-vm install-needs clean
 
 build: ## the programs, in bin/
 	go build $(BUILD) $(LDFLAGS) -o bin/ ./cmd/tund ./cmd/tunctl
@@ -47,7 +47,7 @@ bench: build ## tund beside other tunnels; writes docs/performance.md (root, 25 
 	go run ./e2e/bench $(BENCHFLAGS)
 
 test: install-needs rootfs ## everything; what CI runs (root)
-	scripts/beside "lint fuzz test-deb" race e2e e2e-race test-system
+	scripts/beside "lint fuzz test-deb no-cgo" race e2e e2e-race test-system
 
 lint: ## format, vet, linters
 	test -z "$$(gofmt -l cmd docs e2e internal packaging | tee /dev/stderr)"
@@ -57,6 +57,9 @@ lint: ## format, vet, linters
 
 race: ## unit tests, with the floor plan, under the race detector
 	go test -race -p 4 $(PACKAGES)
+
+no-cgo: ## what is different where there is no C compiler
+	CGO_ENABLED=0 go test $(BUILD) ./internal/aead ./cmd/tund
 
 e2e: ## whole daemons in network namespaces (root)
 	go test -count=1 -timeout 15m -parallel 4 ./e2e ./e2e/lab ./e2e/bench ./e2e/demo

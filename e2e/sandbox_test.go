@@ -31,8 +31,10 @@ func TestConfinedChildrenDoTheirWork(t *testing.T) {
 				p.Alpha.Configure(p.AlphaTable)
 				p.Beta.Configure(p.BetaTable)
 				p.Up()
-				if got := p.Alpha.MustPeer("beta").Engine; got != engine {
+				if got := p.Alpha.MustPeer("beta").Engine; got != engine && got == fastest(t) {
 					t.Skipf("this machine uses the engine %s", got)
+				} else if got != engine {
+					t.Errorf("the engine is %s", got)
 				}
 				children := []int{p.Alpha.MustPeer("beta").ChildPID, p.Beta.MustPeer("alpha").ChildPID}
 				for _, command := range []string{"rotate-key", "rotate-iv", "rotate-key"} {

@@ -34,6 +34,16 @@ func InDir(dir string) (Binaries, error) {
 // Build compiles both programs from the module that the working directory belongs to
 // into dir. Flags, such as -race, go to go build.
 func Build(ctx context.Context, dir string, flags ...string) (Binaries, error) {
+	return build(ctx, dir, nil, flags)
+}
+
+// BuildWithoutCgo is Build as it is done where there is no C compiler. Its flags are those
+// of the Makefile, which has compiled most of what is needed.
+func BuildWithoutCgo(ctx context.Context, dir string) (Binaries, error) {
+	return build(ctx, dir, []string{"CGO_ENABLED=0"}, []string{"-trimpath", "-tags", "netgo,osusergo"})
+}
+
+func build(ctx context.Context, dir string, environment, flags []string) (Binaries, error) {
 	root, err := moduleRoot(ctx)
 	if err != nil {
 		return Binaries{}, err
@@ -41,6 +51,7 @@ func Build(ctx context.Context, dir string, flags ...string) (Binaries, error) {
 	args := append([]string{"build", "-o", dir + string(filepath.Separator)}, flags...)
 	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/tund", "./cmd/tunctl")...)
 	cmd.Dir = root
+	cmd.Env = append(os.Environ(), environment...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return Binaries{}, fmt.Errorf("build programs: %w: %s", err, strings.TrimSpace(string(out)))
 	}
