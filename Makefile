@@ -41,7 +41,7 @@ demo: build ## two hosts, a tunnel, and everything it can do (root)
 	scripts/install-needs tools
 	go run ./e2e/demo -programs bin
 
-bench: build ## tund beside other tunnels; writes docs/performance.md (root, 25 minutes)
+bench: build ## tund beside other tunnels; writes docs/performance.md (root, 45 minutes)
 	scripts/install-needs tools
 	scripts/install-bench
 	go run ./e2e/bench $(BENCHFLAGS)

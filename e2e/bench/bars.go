@@ -30,7 +30,7 @@ func bars() []bar {
 		{system: "tund", metric: "ping-idle", against: reference, atMost: 0.5},
 		{system: "tund", metric: "ping-p50", atMost: 0.6},
 		{system: "tund", metric: "ping-p99", atMost: 4},
-		{system: "tund", metric: "segmented", against: reference, atLeast: 2.5},
+		{system: "tund", metric: "segmented-tcp1", against: reference, atLeast: 2.5},
 		{system: "tund", metric: "loss-cubic", against: reference, atLeast: 1},
 		{system: "tund", metric: "loss-bbr", against: reference, atLeast: 1},
 		{system: "tund", metric: "segmented-loss-cubic", against: reference, atLeast: 1},

@@ -263,3 +263,42 @@ func TestCommandIsWithoutTheFileForTheReport(t *testing.T) {
 		}
 	}
 }
+
+// Whatever depends on the wire is measured over both.
+func TestBothWiresAreMeasured(t *testing.T) {
+	alone := []string{"ping-idle", "pss-idle", "carrier-idle"}
+	keys := []string{}
+	for _, m := range metrics {
+		keys = append(keys, m.key)
+	}
+	if slices.Sort(keys); len(slices.Compact(slices.Clone(keys))) != len(keys) {
+		t.Errorf("a metric twice: %v", keys)
+	}
+	for _, key := range keys {
+		if !strings.HasPrefix(key, onSegmenting) && slices.Contains(alone, key) == slices.Contains(keys, onSegmenting+key) {
+			t.Errorf("%s: measured over both wires %t", key, slices.Contains(keys, onSegmenting+key))
+		}
+	}
+	names := strings.Split(names(measurements()), ",")
+	for _, name := range []string{"tcp4", "reverse", "both", "load", "udp64", "udp1200", "burst", "loss"} {
+		if !slices.Contains(names, name) || !slices.Contains(names, onSegmenting+name) {
+			t.Errorf("%s is not measured over both wires", name)
+		}
+	}
+}
+
+// What is found belongs to the wire it was measured over.
+func TestWhatIsFoundBelongsToItsWire(t *testing.T) {
+	p, err := newPlan(settings{rounds: 1, seconds: 1, only: "tund"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newResults(p, nil)
+	for _, wire := range []string{"", onSegmenting} {
+		over := take{results: r, system: p.systems[0], wire: wire}
+		over.found("tcp1", 5)
+		if got := over.last("tcp1"); got != 5 || r.last("tund", wire+"tcp1") != 5 {
+			t.Errorf("%s: %v", wire, got)
+		}
+	}
+}

@@ -44,8 +44,15 @@ func measurements() []measurement {
 		{"udp1200", udp("udp1200", 1200, 1200*8/1e9)},
 		{"burst", burst},
 		{"segmented", segmented(tcpSegmented)},
-		{"loss", func(t *take) error { return loss(t, "") }},
-		{"segmented-loss", segmented(func(t *take) error { return loss(t, "segmented-") })},
+		{"segmented-tcp4", segmented(tcp("tcp4", "-P", "4"))},
+		{"segmented-reverse", segmented(tcp("reverse", "-R"))},
+		{"segmented-both", segmented(bothWays)},
+		{"segmented-load", segmented(pingUnderLoad)},
+		{"segmented-udp64", segmented(udp("udp64", 64, 1e-3))},
+		{"segmented-udp1200", segmented(udp("udp1200", 1200, 1200*8/1e9))},
+		{"segmented-burst", segmented(burst)},
+		{"loss", loss},
+		{"segmented-loss", segmented(loss)},
 	}
 }
 
@@ -56,12 +63,19 @@ type take struct {
 	system  system
 	round   int
 	seconds int
+	wire    string // what metrics begin with: onSegmenting, or nothing
 }
+
+// onSegmenting is how the names of metrics begin that are taken over a wire that segments.
+const onSegmenting = "segmented-"
 
 // found notes a value.
 func (t *take) found(key string, value float64) {
-	t.results.add(t.system.name, key, t.round, value)
+	t.results.add(t.system.name, t.wire+key, t.round, value)
 }
+
+// last returns the value that was noted last in this round or one before, 0 if none was.
+func (t *take) last(key string) float64 { return t.results.last(t.system.name, t.wire+key) }
 
 // failed notes that a measurement has no value.
 func (t *take) failed(what string, err error) {
@@ -117,7 +131,7 @@ func tcpOne(t *take) error {
 	if err != nil {
 		return err
 	}
-	received, err := t.costs("tcp1", "cpu", "frame")
+	received, err := t.costs()
 	if err != nil {
 		return err
 	}
@@ -130,10 +144,10 @@ func tcpOne(t *take) error {
 }
 
 func tcpSegmented(t *take) error {
-	if _, err := t.costs("segmented", "segmented-cpu", "segmented-frame"); err != nil {
+	if err := tcpOne(t); err != nil {
 		return err
 	}
-	if size := t.results.last(t.system.name, "segmented-frame"); size > segmentedMost {
+	if size := t.last("frame"); size > segmentedMost {
 		return fmt.Errorf("the wire does not segment: %.0f bytes to a packet", size)
 	}
 	return nil
@@ -141,7 +155,7 @@ func tcpSegmented(t *take) error {
 
 // costs runs one stream and notes its rate, the CPU time to a GB, and bytes to a packet. It
 // returns the GB received.
-func (t *take) costs(rate, cpu, frame string) (float64, error) {
+func (t *take) costs() (float64, error) {
 	packets, bytes, err := t.pair.Alpha.Sent(t.pair.Link)
 	if err != nil {
 		return 0, err
@@ -162,12 +176,12 @@ func (t *take) costs(rate, cpu, frame string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	t.found(rate, f.rate/1e9)
+	t.found("tcp1", f.rate/1e9)
 	if f.bytes == 0 {
 		return 0, errors.New("nothing arrived")
 	}
-	t.found(cpu, (after-before).Seconds()/(f.bytes/1e9))
-	t.found(frame, float64(moreBytes-bytes)/float64(max(1, morePackets-packets)))
+	t.found("cpu", (after-before).Seconds()/(f.bytes/1e9))
+	t.found("frame", float64(moreBytes-bytes)/float64(max(1, morePackets-packets)))
 	return f.bytes / 1e9, nil
 }
 
@@ -239,7 +253,7 @@ func pingUnderLoad(t *take) error {
 // metric of packets a second.
 func udp(key string, size int, scale float64) func(*take) error {
 	return func(t *take) error {
-		hint := t.results.last(t.system.name, key) / scale
+		hint := t.last(key) / scale
 		best, err := search(hint, func(rate float64) (trial, error) { return t.datagrams(size, rate) })
 		if err == nil {
 			t.found(key, best*scale)
@@ -263,7 +277,7 @@ func burst(t *take) error {
 }
 
 // loss measures streams while beta loses some of what comes in from the wire.
-func loss(t *take, prefix string) error {
+func loss(t *take) error {
 	restore, err := t.pair.Beta.Lose(t.pair.Link, lossPercent)
 	if err != nil {
 		return err
@@ -274,7 +288,7 @@ func loss(t *take, prefix string) error {
 			err = errors.Join(err, fmt.Errorf("%s: %w", congestion, failure))
 			continue
 		}
-		t.found(prefix+"loss-"+congestion, f.rate/1e6)
+		t.found("loss-"+congestion, f.rate/1e6)
 	}
 	return errors.Join(err, restore())
 }
@@ -285,7 +299,9 @@ func segmented(inner func(*take) error) func(*take) error {
 		if err := t.pair.Link.Segment(true); err != nil {
 			return errors.Join(err, t.pair.Link.Segment(false))
 		}
-		err := t.stage.attempt(func() error { return inner(t) })
+		over := *t
+		over.wire = onSegmenting
+		err := t.stage.attempt(func() error { return inner(&over) })
 		return errors.Join(err, t.pair.Link.Segment(false))
 	}
 }

@@ -20,7 +20,7 @@ var overview = []struct{ key, head string }{
 	{"ping-idle", "ping idle µs"},
 	{"ping-p50", "under TCP p50 ms"},
 	{"ping-p99", "p99 ms"},
-	{"segmented", "segmenting wire Gbit/s"},
+	{"segmented-tcp1", "segmenting wire Gbit/s"},
 	{"segmented-loss-cubic", "1 % loss cubic Mbit/s"},
 	{"segmented-loss-bbr", "bbr"},
 	{"burst", "burst lost %"},
@@ -50,6 +50,7 @@ const method = `
 - Ping: 100 requests, 10 ms apart, on the idle tunnel; beside a TCP stream, 5 ms apart. Lost ones are in no percentile.
 - Bursts: 20 of 64 packets of 64 bytes, sent as fast as one program can.
 - Segmenting wire: both ends of the veth with gso, tso and tx-udp-segmentation off. *Bytes to a packet* shows what it did.
+  What is idle is measured over the other wire only: nothing of it is long enough to be cut.
 - Loss: nftables discards 1 % of what arrives at the receiver's ingress. On the GSO-capable wire that is a
   whole super-packet at a time, on the segmenting one a single packet.
 - PSS: ` + "`smaps_rollup`" + `; shared pages count by their share.
