@@ -29,6 +29,7 @@ type behind struct {
 }
 
 func TestChecksumsAreRightOnHostsBehindRouters(t *testing.T) {
+	byItself(t)
 	for _, bare := range []bool{true, false} {
 		t.Run(fmt.Sprintf("bare at both ends %v", bare), func(t *testing.T) {
 			t.Parallel()
@@ -60,6 +61,7 @@ func TestChecksumsAreRightOnHostsBehindRouters(t *testing.T) {
 }
 
 func TestChecksumsAreRightOnHostsBehindBridges(t *testing.T) {
+	byItself(t)
 	for _, bare := range []bool{true, false} {
 		t.Run(fmt.Sprintf("bare at both ends %v", bare), func(t *testing.T) {
 			t.Parallel()

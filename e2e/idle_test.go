@@ -10,6 +10,7 @@ import (
 // A child with nothing to carry sleeps: no thread of it is woken but for a keepalive, and
 // once in ten seconds, when its supervisor asks whether it is alive.
 func TestAnIdleChildWakesOnlyForItsKeepalive(t *testing.T) {
+	byItself(t)
 	const window = 12 // seconds
 	for _, c := range []struct {
 		keepalive     string

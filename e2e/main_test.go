@@ -89,16 +89,23 @@ func upPair(t *testing.T, o lab.PairOptions) *lab.Pair {
 	return p
 }
 
-// alone begins a test that judges times or single packets, with no other beside it, and
-// before all other work of the machine. With the race detector, where it judges no times,
-// it is parallel like the others.
-func alone(t *testing.T) {
+// byItself begins a test that needs the machine, with no other beside it. With the race
+// detector, where nothing is measured, it is parallel like the others.
+func byItself(t *testing.T) {
 	t.Helper()
 	if os.Getenv("TUND_RACE") != "" {
 		t.Parallel()
-		return
 	}
-	lab.Prefer(t)
+}
+
+// alone is byItself for a test that judges times or single packets: it runs before all other
+// work of the machine, too.
+func alone(t *testing.T) {
+	t.Helper()
+	byItself(t)
+	if os.Getenv("TUND_RACE") == "" {
+		lab.Prefer(t)
+	}
 }
 
 // wantInTime is lab.WantInTime, but for programs that were built with the race detector,

@@ -19,6 +19,7 @@ import (
 const betweenRotations = 1500 * time.Millisecond
 
 func TestEightRotationsAndAReloadUnderLoadLoseNothing(t *testing.T) {
+	byItself(t)
 	p := upPair(t, lab.PairOptions{})
 	pids := [2]int{p.Alpha.MustPeer("beta").ChildPID, p.Beta.MustPeer("alpha").ChildPID}
 	there := load(t, p.Alpha, p.Beta, lab.BetaInner4, 64<<20)

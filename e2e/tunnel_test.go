@@ -20,6 +20,7 @@ import (
 //	   to-beta                                     to-alpha
 
 func TestTunnelCarriesIPv4AndIPv6(t *testing.T) {
+	byItself(t)
 	cases := []struct {
 		mode    string
 		version int
