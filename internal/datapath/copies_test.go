@@ -49,16 +49,19 @@ func (a *places) Write(p []byte) (int, error) {
 type witness struct {
 	aead.Cipher
 	from, to []uintptr
+	calls    int
 }
 
 func (w *witness) SealBatch(b *aead.Batch) {
 	for _, j := range b.Jobs {
 		w.from, w.to = append(w.from, whereIs(b.Plain[j.Plain:])), append(w.to, whereIs(b.Sealed[j.Sealed:]))
 	}
+	w.calls++
 	w.Cipher.SealBatch(b)
 }
 
 func (w *witness) Open(dst, nonce, ciphertext, ad []byte) ([]byte, error) {
+	w.calls++
 	w.from, w.to = append(w.from, whereIs(ciphertext)), append(w.to, whereIs(dst))
 	return w.Cipher.Open(dst, nonce, ciphertext, ad)
 }
@@ -67,6 +70,7 @@ func (w *witness) OpenBatch(b *aead.Batch) int {
 	for _, j := range b.Jobs {
 		w.from, w.to = append(w.from, whereIs(b.Sealed[j.Sealed:])), append(w.to, whereIs(b.Plain[j.Plain:]))
 	}
+	w.calls++
 	return w.Cipher.OpenBatch(b)
 }
 
@@ -105,6 +109,10 @@ func TestOnlyTheCipherMovesPayload(t *testing.T) {
 	opens.want(t, "opened", count, a.received+wire.HeaderSize, headers+size+wire.Overhead, a.written+segment.VirtioSize, size)
 	if d.written != 1 || a.length != segment.VirtioSize+len(original) || i.counters.packets.Load() != count {
 		t.Errorf("%d writes, %d bytes, %d packets", d.written, a.length, i.counters.packets.Load())
+	}
+	// The first payload is opened alone: it says what may continue it.
+	if seals.calls != 1 || opens.calls != 2 {
+		t.Errorf("%d calls to seal, %d to open, want 1 and 2", seals.calls, opens.calls)
 	}
 	if n := o.counters.checksums.Load(); n != 0 {
 		t.Errorf("%d checksums completed", n)
