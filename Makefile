@@ -46,8 +46,8 @@ bench: build ## tund beside other tunnels; writes docs/performance.md (root, 45 
 	scripts/install-bench
 	go run ./e2e/bench $(BENCHFLAGS)
 
-test: install-needs rootfs ## everything; what CI runs (root)
-	scripts/beside "lint fuzz test-deb no-cgo" race e2e e2e-race test-system
+test: install-needs ## everything; what CI runs (root)
+	scripts/beside "rootfs lint fuzz test-deb no-cgo" race e2e e2e-race test-system
 
 lint: ## format, vet, linters
 	test -z "$$(gofmt -l cmd docs e2e internal packaging | tee /dev/stderr)"
@@ -62,7 +62,7 @@ no-cgo: ## what is different where there is no C compiler
 	CGO_ENABLED=0 go test $(BUILD) ./internal/aead ./cmd/tund
 
 e2e: ## whole daemons in network namespaces (root)
-	go test -count=1 -timeout 15m -parallel 4 ./e2e ./e2e/lab ./e2e/bench ./e2e/demo
+	go test -count=1 -timeout 15m -parallel 6 ./e2e ./e2e/lab ./e2e/bench ./e2e/demo
 
 e2e-race: ## the same with programs that look for data races, and without judging times
 	TUND_RACE=1 go test -count=1 -timeout 15m -parallel 8 ./e2e
@@ -70,9 +70,8 @@ e2e-race: ## the same with programs that look for data races, and without judgin
 fuzz: ## every fuzz target for FUZZTIME
 	scripts/fuzz $(FUZZTIME)
 
-rootfs: install-needs ## begins, in the background, to make what test-system boots
-	mkdir -p bin
-	scripts/make-rootfs bookworm trixie >bin/rootfs.log 2>&1 &
+rootfs: install-needs ## what test-system boots, which it would make itself
+	scripts/make-rootfs bookworm trixie
 
 test-system: ## the package on whole Debian systems, booted with systemd (root)
 	scripts/install-needs tools system deb
