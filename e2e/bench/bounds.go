@@ -4,7 +4,7 @@ package main
 // chains, which the report does not have, and of one look at the switches of one stream.
 const bounds = `
 What bounds one TCP stream here is the sum of the work on both ends, as all processors share it. A
-super-packet of 61 KB crosses the tunnel by one system call each for reading, sending, receiving and writing;
+super-packet of 59 KB crosses the tunnel by one system call each for reading, sending, receiving and writing;
 43 datagrams carry it. In a profile by call chains, of the time that was not idle,
 
 - a quarter went into six copies between kernel and programs, four of them the tunnel's: read from one device,

@@ -95,9 +95,9 @@ func shortfall(wanted, got Offloads) string {
 
 // The bounds of a super-packet that Open sets on a device that it makes.
 const (
-	// DefaultSuperPacket is as many bytes as one send of UDP datagrams surely takes
-	// when the packet is cut for a tunnel of any usual MTU.
-	DefaultSuperPacket = 61 << 10
+	// DefaultSuperPacket is as many bytes as one message of UDP datagrams surely takes
+	// when the packet is cut for a tunnel with an MTU of 1280 or more.
+	DefaultSuperPacket = 59 << 10
 	maxSegments        = 64 // that a send takes on kernels before 6.9, and many drivers
 )
 
