@@ -96,7 +96,7 @@ func TestTransfersArriveWholeOverAWireThatLoses(t *testing.T) {
 			}
 			p.Up()
 			for _, n := range []*lab.Node{p.Alpha, p.Beta} {
-				if _, err := n.Lose(p.Link, 1); err != nil {
+				if _, err := n.LoseEvery(p.Link, 60); err != nil {
 					t.Fatal(err)
 				}
 			}

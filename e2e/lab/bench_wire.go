@@ -32,12 +32,25 @@ func (l *Link) Segment(on bool) error {
 // Lose makes the node discard, at random, so many per cent of the packets that come in
 // over a link, before anything else sees them, until the returned function is called.
 func (n *Node) Lose(link *Link, percent int) (restore func() error, err error) {
+	return n.discard(link, fmt.Sprintf("numgen random mod 100 < %d", percent))
+}
+
+// LoseEvery makes the node discard, before anything else sees it, one of each so many
+// UDP packets that come in over a link, until the returned function is called. Of few
+// packets Lose may lose none at all.
+func (n *Node) LoseEvery(link *Link, count int) (restore func() error, err error) {
+	return n.discard(link, fmt.Sprintf("meta l4proto udp numgen inc mod %d == 0", count))
+}
+
+// discard makes the node drop the packets that come in over a link and match an expression
+// of nft(8).
+func (n *Node) discard(link *Link, match string) (restore func() error, err error) {
 	n.filters++
 	table := "loss" + strconv.Itoa(n.filters)
 	script := fmt.Sprintf("add table netdev %[1]s\n"+
 		"add chain netdev %[1]s in { type filter hook ingress device %[2]q priority 0; }\n"+
-		"add rule netdev %[1]s in numgen random mod 100 < %[3]d counter drop\n",
-		table, link.Interface(n), percent)
+		"add rule netdev %[1]s in %[3]s counter drop\n",
+		table, link.Interface(n), match)
 	if err := n.tryNFT(script); err != nil {
 		return nil, err
 	}
