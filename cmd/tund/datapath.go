@@ -104,7 +104,7 @@ func movePackets(log *slog.Logger, engine aead.Engine) error {
 		device.Linger(linger)
 		socket.Linger(linger)
 	} else {
-		o.Both = datapath.NewPair(device, socket, linger)
+		o.Both, o.Thread = datapath.NewPair(device, socket, linger), datapath.SystemThread{}
 	}
 	d, err := datapath.New(o)
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // processesIn returns the ids of all processes whose network is the named namespace,
@@ -146,4 +148,30 @@ func Switches(pid int) (int, error) {
 		}
 	}
 	return all, nil
+}
+
+// RealTime returns how many threads of a process have a real-time priority (sched(7)).
+func RealTime(pid int) (int, error) {
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return 0, err
+	}
+	count := 0
+	for _, task := range tasks {
+		thread, err := strconv.Atoi(task.Name())
+		if err != nil {
+			return 0, err
+		}
+		attributes, err := unix.SchedGetAttr(thread, 0)
+		if errors.Is(err, syscall.ESRCH) {
+			continue // it has ended
+		}
+		if err != nil {
+			return 0, fmt.Errorf("thread %d: %w", thread, err)
+		}
+		if attributes.Policy == unix.SCHED_RR || attributes.Policy == unix.SCHED_FIFO {
+			count++
+		}
+	}
+	return count, nil
 }

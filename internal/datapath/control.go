@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"tund/internal/keys"
@@ -18,12 +19,14 @@ import (
 // the table, and sends probes. Nothing that it does is waited for by the loops.
 type control struct {
 	*shared
-	log  *slog.Logger
-	pipe Pipe
-	mode pipe.Mode
-	out  *outbound
-	in   *inbound
-	both Both // nil: each direction has a goroutine of its own
+	log    *slog.Logger
+	pipe   Pipe
+	mode   pipe.Mode
+	out    *outbound
+	in     *inbound
+	both   Both          // nil: each direction has a goroutine of its own
+	thread Thread        // of both's goroutine, or nil
+	urgent atomic.Uint32 // the thread whose priority is to be asked for, or 0
 
 	configured bool
 	awaiting   bool             // the loops wait for Resume
@@ -53,7 +56,8 @@ type message struct {
 
 func newControl(o Options, sh *shared, out *outbound, in *inbound) *control {
 	return &control{
-		shared: sh, log: o.Log, pipe: o.Pipe, mode: o.Mode, out: out, in: in, both: o.Both, timer: o.Timer, walls: o.Sandbox,
+		shared: sh, log: o.Log, pipe: o.Pipe, mode: o.Mode, out: out, in: in, both: o.Both, thread: o.Thread,
+		timer: o.Timer, walls: o.Sandbox,
 		keyring: keyring{limits: &sh.limits, engine: o.Engine},
 		prober:  prober{shared: sh, in: &in.counters},
 		loops:   loops{failed: make(chan error, 2)},
@@ -254,11 +258,18 @@ func (c *control) onConfigure(m pipe.Configure) error {
 // move starts the loops.
 func (c *control) move() {
 	if c.both != nil {
-		c.loops.start((&joint{out: c.out, in: c.in, both: c.both}).run)
+		j := &joint{out: c.out, in: c.in, both: c.both, priority: priority{thread: c.thread, raise: c.raise}}
+		c.loops.start(j.run)
 		return
 	}
 	c.loops.start(c.out.run)
 	c.loops.start(c.in.run)
+}
+
+// raise has the parent asked for the priority of a thread. A loop calls it; it never blocks.
+func (c *control) raise(thread int) {
+	c.urgent.Store(uint32(thread))
+	c.signal()
 }
 
 // offload tries what is wanted of the socket and notes what is in force.
@@ -347,6 +358,11 @@ func (c *control) onAnswer(a answered) error {
 func (c *control) review() error {
 	now := c.now()
 	c.bury()
+	if thread := c.urgent.Swap(0); thread != 0 {
+		if err := c.pipe.Send(pipe.Urgent{Thread: thread}); err != nil {
+			return err
+		}
+	}
 	if c.configured {
 		if err := c.reviewKeys(now); err != nil {
 			return err

@@ -65,6 +65,7 @@ type Options struct {
 	Limits Limits               // zero: ProtocolLimits
 	Timer  Timer                // nil: package time's
 	Both   Both                 // of Device and Socket; nil: a goroutine for each
+	Thread Thread               // that of Both's goroutine; nil: it is never urgent
 
 	Sandbox pipe.Walls // what confines this process, for status
 }

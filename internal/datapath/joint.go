@@ -80,11 +80,12 @@ const crowdedEvery = 64 << 10
 
 // joint is both loops in one goroutine.
 type joint struct {
-	out     *outbound
-	in      *inbound
-	both    Both
-	asked   uint64 // bytes sent when the socket was last asked
-	crowded bool
+	out      *outbound
+	in       *inbound
+	both     Both
+	asked    uint64 // bytes sent when the socket was last asked
+	crowded  bool
+	priority priority
 }
 
 // run moves packets both ways until the stop, or until the device or socket is lost.
@@ -106,6 +107,7 @@ func (j *joint) run() error {
 		if err := j.send(); err != nil {
 			return err
 		}
+		j.priority.turn(j.in.now(), j.in.counters.bytes.Load()+j.out.counters.bytes.Load())
 	}
 }
 

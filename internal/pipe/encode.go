@@ -108,6 +108,8 @@ func (m RekeyDue) appendBody(dst []byte) []byte {
 	return append(dst, byte(m.Reason))
 }
 
+func (m Urgent) appendBody(dst []byte) []byte { return big.AppendUint32(dst, m.Thread) }
+
 func (m Stop) appendBody(dst []byte) []byte  { return dst }
 func (m Fatal) appendBody(dst []byte) []byte { return appendText(dst, m.Reason) }
 

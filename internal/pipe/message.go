@@ -11,7 +11,7 @@ import (
 )
 
 // Version is the version of this catalogue. Increase when a message changes.
-const Version = 3
+const Version = 4
 
 // The descriptors that a child inherits, by position.
 const (
@@ -51,6 +51,7 @@ const (
 //	Stop{}                       -->                 the child ends with status 0
 //	                             <--  KeyActive{KeyID, Generation}   unasked: first authentic packet
 //	                             <--  RekeyDue{KeyID, Reason}        unasked: a limit is near or reached
+//	                             <--  Urgent{Thread}                 unasked: it carries bulk
 //	                             <--  Fatal{Reason}                  unasked: the child ends
 //	(pipe closed)                -->                 the child ends
 //
@@ -95,6 +96,7 @@ const (
 	TypeHandedOver  Type = 22
 	TypeResume      Type = 23
 	TypeResumed     Type = 24
+	TypeUrgent      Type = 25
 )
 
 // Mode says what the tunnel carries. It must be ModeTUN or ModeTAP.
@@ -327,6 +329,11 @@ func (r RekeyReason) String() string {
 	return "invalid"
 }
 
+// Urgent asks for real-time priority for a thread of the child. It says itself when that is over.
+type Urgent struct {
+	Thread uint32 // its id
+}
+
 // Stop makes the child send what it has read, wipe all keys and end with status 0.
 type Stop struct{}
 
@@ -385,6 +392,9 @@ func (ProbeResult) Type() Type { return TypeProbeResult }
 
 // Type implements Message.
 func (RekeyDue) Type() Type { return TypeRekeyDue }
+
+// Type implements Message.
+func (Urgent) Type() Type { return TypeUrgent }
 
 // Type implements Message.
 func (Stop) Type() Type { return TypeStop }

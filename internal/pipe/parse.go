@@ -72,6 +72,8 @@ func (r *reader) message(t Type) Message {
 		return SendProbe{ID: r.uint64()}
 	case TypeProbeResult:
 		return r.probeResult()
+	case TypeUrgent:
+		return Urgent{Thread: r.uint32()}
 	case TypeRekeyDue:
 		return RekeyDue{KeyID: r.keyID(), Reason: r.reason()}
 	case TypeStop:

@@ -18,7 +18,7 @@ func maySend(r Role, t Type) bool {
 		TypeWipe, TypeGetStats, TypeSendProbe, TypeStop, TypeHandOver, TypeResume:
 		return r == Parent
 	case TypeConfigured, TypeInstalled, TypeKeyActive, TypeWiped, TypeStats, TypeProbeResult,
-		TypeRekeyDue, TypeFatal, TypeHandedOver, TypeResumed:
+		TypeRekeyDue, TypeUrgent, TypeFatal, TypeHandedOver, TypeResumed:
 		return r == Child
 	}
 	return false

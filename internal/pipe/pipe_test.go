@@ -63,6 +63,7 @@ func catalogue() []Message {
 			ID: 43, OK: true, RTT: 44 * time.Microsecond, Received: 45, Missing: 46, LocalReceived: 47, LocalMissing: 48,
 		},
 		RekeyDue{KeyID: 49, Reason: RekeyBytes},
+		Urgent{Thread: 90},
 		Stop{},
 		Fatal{Reason: "device gone"},
 		HandOver{},

@@ -141,7 +141,11 @@ func work() string {
 		group.Go(func() {
 			runtime.LockOSThread() // not unlocked: the thread ends, too
 			pause := unix.NsecToTimespec(int64(20 * time.Millisecond))
-			if err := unix.Nanosleep(&pause, nil); err != nil {
+			err := error(unix.EINTR)
+			for errors.Is(err, unix.EINTR) { // the runtime preempts by signals
+				err = unix.Nanosleep(&pause, &pause)
+			}
+			if err != nil {
 				panic(err)
 			}
 		})

@@ -35,6 +35,7 @@ func setLimits(lastFD int) error {
 		{"descriptors", unix.RLIMIT_NOFILE, uint64(lastFD) + 1 + runtimeFDs},
 		{"size of files", unix.RLIMIT_FSIZE, fileSize()},
 		{"memory", unix.RLIMIT_DATA, data + memoryAllowance}, // not the address space, most of which Go only reserves
+		{"real-time priority", unix.RLIMIT_RTPRIO, 1},        // the parent may raise a thread so far
 		{"locked memory", unix.RLIMIT_MEMLOCK, 0},
 		{"message queues", unix.RLIMIT_MSGQUEUE, 0},
 		{"core", unix.RLIMIT_CORE, 0},

@@ -78,9 +78,13 @@ func TestEveryAllowedCallExistsOnEveryArchitecture(t *testing.T) {
 	}
 }
 
+// normal is the policy that a thread of a child may give itself: SCHED_NORMAL | SCHED_RESET_ON_FORK.
+const normal = 0x40000000
+
 // Calls that depend on their arguments, each with ones that are allowed.
 var good = map[string][]uint64{
 	"clone": {unix.CLONE_THREAD}, "tgkill": {pid}, "prctl": {0x53564d41}, "setsockopt": {6, unix.SOL_UDP, unix.UDP_GRO},
+	"sched_setscheduler": {0, normal},
 }
 
 func TestFiltersRefuseWhatIsNotOnTheList(t *testing.T) {
@@ -146,6 +150,12 @@ func TestFiltersLookAtArguments(t *testing.T) {
 		{"mprotect", unix.EPERM, []uint64{0, 4096, unix.PROT_EXEC}},
 		{"prctl", unix.EPERM, []uint64{unix.PR_SET_DUMPABLE, 1}},
 		{"prctl", unix.EPERM, []uint64{unix.PR_SET_MM}},
+		{"sched_setscheduler", 0, []uint64{0, normal}},
+		{"sched_setscheduler", unix.EPERM, []uint64{pid, normal}},
+		{"sched_setscheduler", unix.EPERM, []uint64{high, normal}},
+		{"sched_setscheduler", unix.EPERM, []uint64{0, unix.SCHED_RR}},
+		{"sched_setscheduler", unix.EPERM, []uint64{0, normal | unix.SCHED_RR}},
+		{"sched_setscheduler", unix.EPERM, []uint64{0, high | normal}},
 		{"sendto", 0, []uint64{6, 1, 1, 0, 0, 0}},
 		{"sendto", unix.EPERM, []uint64{6, 1, 1, 0, 1, 16}},
 		{"sendto", unix.EPERM, []uint64{6, 1, 1, 0, high, 16}},
@@ -167,7 +177,7 @@ func TestArgumentIsNeverTakenForACall(t *testing.T) {
 		t.Skip(err)
 	}
 	all := filters(t)
-	for _, name := range []string{"clone", "tgkill", "prctl", "setsockopt"} {
+	for _, name := range []string{"clone", "tgkill", "prctl", "setsockopt", "sched_setscheduler"} {
 		for _, other := range sandbox.Calls(runtime.GOARCH) {
 			number := uint64(info.SyscallNames[other])
 			if number == pid && name == "tgkill" {

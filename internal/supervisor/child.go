@@ -59,6 +59,7 @@ type watch struct {
 	configure pipe.Configure
 	beats     uint64
 	waiting   bool   // for the answer to the last heartbeat
+	refused   bool   // its thread got no priority
 	fatal     string // the child's last words
 	cause     error  // why it was killed
 
@@ -247,6 +248,10 @@ func (c *child) started(ctx context.Context, s Started) {
 }
 
 func (c *child) onReceived(ctx context.Context, m pipe.Message) {
+	if urgent, ok := m.(pipe.Urgent); ok {
+		c.raise(int(urgent.Thread))
+		return
+	}
 	if !isNews(m) {
 		pipe.WipeMessage(m)
 		c.kill(fmt.Errorf("message of type %d without being asked", m.Type()))

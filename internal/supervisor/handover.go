@@ -203,10 +203,10 @@ func (c *child) onResumed(ctx context.Context, m pipe.Message) {
 	c.started(ctx, s)
 }
 
-// isNews says whether a running child may say m of its own accord, or to its owner.
+// isNews says whether m is for the owner of a running child.
 func isNews(m pipe.Message) bool {
 	switch m.(type) {
-	case *pipe.KeyState, pipe.HandedOver, pipe.Resumed:
+	case *pipe.KeyState, pipe.HandedOver, pipe.Resumed, pipe.Urgent:
 		return false
 	}
 	return true

@@ -76,6 +76,7 @@ type behaviour struct {
 	resume    uint64 // is added to the Seq of Resumed
 	offers    bool   // hands a key over without being asked
 	perish    string // at which message it is killed: key or resume
+	urgent    bool   // asks for the priority of the thread whose id a probe has
 }
 
 var behaviours = map[string]behaviour{
@@ -96,6 +97,7 @@ var behaviours = map[string]behaviour{
 	"key":          {perish: "key"},
 	"resume":       {perish: "resume"},
 	"offers":       {offers: true},
+	"urgent":       {urgent: true},
 }
 
 func newActor() *actor {
@@ -161,6 +163,11 @@ func (a *actor) answer(b behaviour, m pipe.Message) (stop bool, err error) {
 	case pipe.SendProbe:
 		if b.offers {
 			return false, a.conn.Send(sampleKey(1))
+		}
+		if b.urgent {
+			if err := a.conn.Send(pipe.Urgent{Thread: uint32(m.ID)}); err != nil {
+				return false, err
+			}
 		}
 		return false, a.conn.Send(pipe.ProbeResult{ID: m.ID, OK: true})
 	case pipe.Stop:

@@ -1,0 +1,129 @@
+package datapath
+
+import (
+	"runtime"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// While a loop carries bulk, most of what a packet waits for is that the loop gets a processor: the
+// fair scheduler lets a woken thread wait until the running one has had its slice, some
+// milliseconds, even where another processor idles meanwhile. A thread with real-time priority
+// (sched(7)) runs at once, and on the processor that has room. So a loop that carries much by each turn
+// asks the parent for the lowest such priority.
+//
+// Where turns carry little it pays to be late: more packets have come by then. And a loop
+// that hardly sleeps would keep others from running. Neither is urgent.
+
+const (
+	// priorityWindow is the time that a loop looks at before it decides.
+	priorityWindow = 10 * time.Millisecond
+	// bulkTurn is how many bytes the turns of a window carry on average where a loop
+	// becomes urgent. It stays so down to half of that.
+	bulkTurn = 16 << 10
+	// maxBusy is how much of a processor an urgent loop may use, in per cent. It may use more for a
+	// few windows: the average counts, in which the last window has one part of busyParts.
+	maxBusy   = 80
+	busyParts = 8
+	// askAgainAfter is the time from one request to the next, at least. lateRaise after the last
+	// one, it has been granted or never will be.
+	askAgainAfter = 50 * time.Millisecond
+	lateRaise     = time.Second
+)
+
+// Thread is the thread of the system that a goroutine runs on, which alone calls it.
+type Thread interface {
+	// Hold keeps the goroutine on its thread until Release, and returns the thread's id.
+	Hold() int
+	Release()
+	// Used is the processor time that the thread has taken so far.
+	Used() time.Duration
+	// Lower takes its real-time priority from the thread, if it has any.
+	Lower()
+}
+
+// priority decides when a loop is urgent. It belongs to the loop.
+type priority struct {
+	thread Thread           // nil: the loop never is
+	raise  func(thread int) // asks for the priority; lowering needs nobody
+
+	// The window.
+	began time.Duration
+	bytes uint64 // that were carried before
+	turns int
+
+	held  bool          // the goroutine keeps its thread, and used and busy are kept
+	id    int           // of the thread
+	used  time.Duration // up to this window
+	busy  time.Duration // average, in per cent
+	high  bool          // asked for, and not lowered since
+	asked time.Duration // when it was asked for last
+}
+
+// turn is called after each turn, with all the bytes that were carried so far.
+func (p *priority) turn(now time.Duration, bytes uint64) {
+	p.turns++
+	elapsed := now - p.began
+	if p.thread == nil || elapsed < priorityWindow {
+		return
+	}
+	enough := uint64(bulkTurn)
+	if p.high {
+		enough /= 2
+	}
+	bulk := elapsed < 2*priorityWindow && bytes-p.bytes >= enough*uint64(p.turns)
+	switch {
+	case p.held:
+		p.decide(now, elapsed, bulk)
+	case bulk:
+		p.id, p.held = p.thread.Hold(), true
+		p.used, p.busy = p.thread.Used(), 0
+	}
+	p.began, p.bytes, p.turns = now, bytes, 0
+}
+
+// decide does what follows from a window.
+func (p *priority) decide(now, elapsed time.Duration, bulk bool) {
+	used := p.thread.Used()
+	p.busy += ((used-p.used)*100/elapsed - p.busy) / busyParts
+	p.used = used
+	switch urgent := bulk && p.busy <= maxBusy; {
+	case urgent && !p.high && now-p.asked >= askAgainAfter:
+		p.high, p.asked = true, now
+		p.raise(p.id)
+	case !urgent && (p.high || now-p.asked < lateRaise):
+		p.high = false
+		p.thread.Lower()
+	case !bulk && !p.high:
+		p.held = false
+		p.thread.Release()
+	}
+}
+
+// SystemThread is the Thread of whichever goroutine calls it.
+type SystemThread struct{}
+
+// Hold implements Thread.
+func (SystemThread) Hold() int {
+	runtime.LockOSThread()
+	return unix.Gettid()
+}
+
+// Release implements Thread.
+func (SystemThread) Release() { runtime.UnlockOSThread() }
+
+// Used implements Thread, by clock_gettime(2).
+func (SystemThread) Used() time.Duration {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) // every Linux has this clock
+	return time.Duration(t.Nano())
+}
+
+// Lower implements Thread, by sched_setscheduler(2), which is always allowed to.
+func (SystemThread) Lower() {
+	const resetOnFork = 0x40000000 // SCHED_RESET_ON_FORK, which came with the priority, is not ours to clear
+	none := int32(0)
+	_, _, _ = unix.RawSyscall(unix.SYS_SCHED_SETSCHEDULER, 0, unix.SCHED_NORMAL|resetOnFork, uintptr(unsafe.Pointer(&none)))
+}
