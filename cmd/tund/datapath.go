@@ -104,7 +104,10 @@ func movePackets(log *slog.Logger, engine aead.Engine) error {
 		device.Linger(linger)
 		socket.Linger(linger)
 	} else {
-		o.Both, o.Thread = datapath.NewPair(device, socket, linger), datapath.SystemThread{}
+		o.Both = datapath.NewPair(device, socket, linger)
+		if runtime.NumCPU() > 1 { // the one is never taken from everybody else
+			o.Thread = datapath.SystemThread{}
+		}
 	}
 	d, err := datapath.New(o)
 	if err != nil {
