@@ -23,9 +23,10 @@ const (
 	// bulkTurn is how many bytes the turns of a window carry on average where a loop
 	// becomes urgent. It stays so down to half of that.
 	bulkTurn = 16 << 10
-	// maxBusy is how much of a processor an urgent loop may use, in per cent. It may use more for a
-	// few windows: the average counts, in which the last window has one part of busyParts.
+	// maxBusy is how much of a processor an urgent loop may use on average, in per cent. In the average
+	// the last window has one part of busyParts. In a window with maxWindow it has not slept.
 	maxBusy   = 80
+	maxWindow = 97
 	busyParts = 8
 	// askAgainAfter is the time from one request to the next, at least. lateRaise after the last
 	// one, it has been granted or never will be.
@@ -87,9 +88,10 @@ func (p *priority) turn(now time.Duration, bytes uint64) {
 // decide does what follows from a window.
 func (p *priority) decide(now, elapsed time.Duration, bulk bool) {
 	used := p.thread.Used()
-	p.busy += ((used-p.used)*100/elapsed - p.busy) / busyParts
+	busy := (used - p.used) * 100 / elapsed
+	p.busy += (busy - p.busy) / busyParts
 	p.used = used
-	switch urgent := bulk && p.busy <= maxBusy; {
+	switch urgent := bulk && busy < maxWindow && p.busy <= maxBusy; {
 	case urgent && !p.high && now-p.asked >= askAgainAfter:
 		p.high, p.asked = true, now
 		p.raise(p.id)

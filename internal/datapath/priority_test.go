@@ -97,6 +97,10 @@ func TestALoopThatHardlySleepsIsNotUrgent(t *testing.T) {
 	l.want("busy", true, true)
 	l.live(3*priorityWindow, 60<<10, 95)
 	l.want("too busy for a moment", true, true)
+	l.live(2*priorityWindow, 60<<10, 99)
+	l.want("without sleep", false, true)
+	l.live(200*time.Millisecond, 60<<10, 75)
+	l.want("less busy", true, true)
 	l.live(200*time.Millisecond, 60<<10, 99)
 	l.want("too busy", false, true)
 	asks := l.f.asks
