@@ -2,6 +2,7 @@ package lab
 
 import (
 	"crypto/sha256"
+	"os/exec"
 	"runtime"
 	"sync"
 	"time"
@@ -19,10 +20,11 @@ const (
 )
 
 // Pace watches how promptly this machine wakes who has slept, how long a piece of work takes,
-// and how long the kernel's lock of all networks is waited for. Where any of these takes long,
-// other work holds the processors or that lock, and no program's own time can be told. All are
-// needed: who has slept is often woken at once where who has to work waits for its share, and
-// whoever makes a device waits for all others who do.
+// how long the kernel's lock of all networks is waited for, and how long a program takes to start and
+// end. Where any of these takes long, other work holds the processors or a lock, and no program's own
+// time can be told. All are needed: who has slept is often woken at once where who has to work waits for
+// its share, whoever makes a device waits for all others who do, and whoever is killed is not gone
+// before its threads have had what they need for that.
 type Pace struct {
 	stop    chan struct{}
 	watches sync.WaitGroup
@@ -72,6 +74,7 @@ func StartPace() *Pace {
 	p.watches.Go(p.sleep) // all end with Stop
 	p.watches.Go(p.work)
 	p.watches.Go(p.network)
+	p.watches.Go(p.process)
 	return p
 }
 
@@ -105,6 +108,17 @@ func (p *Pace) network() {
 		begun := time.Now()
 		_, _ = unix.IoctlGetEthtoolDrvinfo(fd, "lo") // whatever the answer is
 		p.note(time.Since(begun))
+	}
+}
+
+// process starts a program that does nothing and waits for its end.
+func (p *Pace) process() {
+	for p.pause(rest) {
+		begun := time.Now()
+		if exec.Command("true").Run() != nil {
+			return // nothing is started here
+		}
+		p.note(time.Since(begun) - piece)
 	}
 }
 
