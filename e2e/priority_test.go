@@ -10,9 +10,10 @@ import (
 	"tund/e2e/lab"
 )
 
-// The packet loops of both ends have real-time priority while they carry a stream of bulk, and
-// no longer. With one processor, or more than two, they never have it.
-func TestLoopsHavePriorityWhileTheyCarryBulk(t *testing.T) {
+// The packet loop that sends a stream of bulk has real-time priority meanwhile, and no longer. That which
+// receives it has none.
+// With one processor, or more than two, they never have it.
+func TestALoopHasPriorityWhileItSendsBulk(t *testing.T) {
 	byItself(t)
 	p := upPair(t, lab.PairOptions{})
 	wantPing(t, p.Alpha, lab.BetaInner4)
@@ -33,7 +34,7 @@ func TestLoopsHavePriorityWhileTheyCarryBulk(t *testing.T) {
 		want = 1
 	}
 	seen := [2]int{}
-	for began := time.Now(); ctx.Err() == nil && (seen != [2]int{want, want} || time.Since(began) < time.Second); {
+	for began := time.Now(); ctx.Err() == nil && (seen != [2]int{want, 0} || time.Since(began) < time.Second); {
 		for i, pid := range children {
 			seen[i] = max(seen[i], realTime(t, pid))
 		}
@@ -42,8 +43,8 @@ func TestLoopsHavePriorityWhileTheyCarryBulk(t *testing.T) {
 	cancel()
 	<-ended
 	// The race detector makes loops so busy that they may not have it.
-	if seen != [2]int{want, want} && os.Getenv("TUND_RACE") == "" {
-		t.Errorf("threads with real-time priority beside a stream: %v, want %d each", seen, want)
+	if seen != [2]int{want, 0} && os.Getenv("TUND_RACE") == "" {
+		t.Errorf("threads with real-time priority beside a stream: %v, want %d and 0", seen, want)
 	}
 	p.Alpha.Ping(lab.BetaInner4, 50, "-i", "0.02")
 	wantRealTime(t, "after small packets", children, 0)

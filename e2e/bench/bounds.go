@@ -27,13 +27,12 @@ and most of those that are not met are. What tund takes beyond it is its own cod
 calls: it asks for readiness, looks at the socket's memory, and reads the device until nothing is
 left; and it lets less wait in queues, which keeps pings short.
 
-The loops of tund have real-time priority while they carry bulk. Side by side with the fair scheduler,
-in six and eight rounds, that made one stream 0.95 and 1.05 times as fast, four streams 1.11 and 1.12 times, one
-stream over the segmenting wire 1.13 times; pings beside a stream took 0.16 to 0.18 of their time, over
-the segmenting wire 0.33. Half as much of the processors' time stays idle, as both ends are seldom on the same
-one; but they hand over each super-packet by itself, and a GB of one stream takes 1.1 to 1.2 times the
-processor time. With priority at the sender alone pings took 0.59 of their time, at the receiver alone
-0.36. To ask again and again in place of sleeping, shorter time slices, the batch policy, and
+A loop of tund has real-time priority while it sends bulk. Side by side with the fair scheduler, in six
+rounds, that made one stream 1.09 and four streams 1.14 times as fast, for 1.08 and 1.00 times the processor
+time; pings beside a stream took 0.59 of their time, p99 0.70. With priority for the receiving loop as well
+pings took 0.16 of their time, and one stream was 0.95 to 1.10 times as fast; but it handed over each super-packet by
+itself, which took from programs that want all of the processors, as in the demonstration with its hashes,
+a third of their throughput. To ask again and again in place of sleeping, shorter time slices, the batch policy, and
 more super-packets written in a row were tried before: none of them gave a higher rate.
 
 Small packets are bound by one read of the device each: a TUN device gives no more at a time. What

@@ -107,7 +107,7 @@ func (j *joint) run() error {
 		if err := j.send(); err != nil {
 			return err
 		}
-		j.priority.turn(j.in.now(), j.in.counters.bytes.Load()+j.out.counters.bytes.Load())
+		j.priority.turn(j.out.now(), j.out.counters.bytes.Load())
 	}
 }
 

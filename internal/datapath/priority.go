@@ -11,11 +11,13 @@ import (
 // While a loop carries bulk, most of what a packet waits for is that the loop gets a processor: the
 // fair scheduler lets a woken thread wait until the running one has had its slice, some
 // milliseconds, even where another processor idles meanwhile. A thread with real-time priority
-// (sched(7)) runs at once, and on the processor that has room. So a loop that carries much by each turn
+// (sched(7)) runs at once, and on the processor that has room. So a loop that sends much by each turn
 // asks the parent for the lowest such priority.
 //
-// Where turns carry little it pays to be late: more packets have come by then. And a loop
-// that hardly sleeps would keep others from running. Neither is urgent.
+// Where turns carry little it pays to be late: more packets have come by then. So it does at the
+// receiving side, of bulk too: where programs want all of the processors, a receiver that ran at
+// once took from them what its smaller turns cost, a third of their throughput. And a loop that hardly
+// sleeps would keep others from running. None of these is urgent.
 
 const (
 	// priorityWindow is the time that a loop looks at before it decides.
@@ -52,7 +54,7 @@ type priority struct {
 
 	// The window.
 	began time.Duration
-	bytes uint64 // that were carried before
+	bytes uint64 // that were sent before
 	turns int
 
 	held  bool          // the goroutine keeps its thread, and used and busy are kept
@@ -63,7 +65,7 @@ type priority struct {
 	asked time.Duration // when it was asked for last
 }
 
-// turn is called after each turn, with all the bytes that were carried so far.
+// turn is called after each turn, with all the bytes that were sent so far.
 func (p *priority) turn(now time.Duration, bytes uint64) {
 	p.turns++
 	elapsed := now - p.began
