@@ -127,7 +127,8 @@ func (SystemThread) Used() time.Duration {
 
 // Lower implements Thread, by sched_setscheduler(2), which is always allowed to.
 func (SystemThread) Lower() {
-	const resetOnFork = 0x40000000 // SCHED_RESET_ON_FORK, which came with the priority, is not ours to clear
+	// The second flag came with the priority, and is not the child's to clear.
+	const policy = unix.SCHED_NORMAL | unix.SCHED_RESET_ON_FORK
 	none := int32(0)
-	_, _, _ = unix.RawSyscall(unix.SYS_SCHED_SETSCHEDULER, 0, unix.SCHED_NORMAL|resetOnFork, uintptr(unsafe.Pointer(&none)))
+	_, _, _ = unix.RawSyscall(unix.SYS_SCHED_SETSCHEDULER, 0, policy, uintptr(unsafe.Pointer(&none)))
 }

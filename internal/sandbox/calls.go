@@ -45,8 +45,7 @@ func restrictions(pid int) []restriction {
 	const (
 		namespaces = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC |
 			unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
-		nameMemory  = 0x53564d41 // PR_SET_VMA
-		resetOnFork = 0x40000000 // SCHED_RESET_ON_FORK
+		nameMemory = 0x53564d41 // PR_SET_VMA
 	)
 	is := func(argument uint32, o seccomp.Operation, value uint64) seccomp.Condition {
 		return seccomp.Condition{Argument: argument, Operation: o, Value: value}
@@ -58,7 +57,7 @@ func restrictions(pid int) []restriction {
 		{"mprotect", []seccomp.Condition{is(2, seccomp.BitsSet, unix.PROT_EXEC)}},
 		{"prctl", []seccomp.Condition{is(0, seccomp.NotEqual, nameMemory)}},
 		{"sendto", []seccomp.Condition{is(4, seccomp.NotEqual, 0)}},
-		{"sched_setscheduler", []seccomp.Condition{is(0, seccomp.NotEqual, 0), is(1, seccomp.NotEqual, unix.SCHED_NORMAL|resetOnFork)}},
+		{"sched_setscheduler", []seccomp.Condition{is(0, seccomp.NotEqual, 0), is(1, seccomp.NotEqual, unix.SCHED_NORMAL|unix.SCHED_RESET_ON_FORK)}},
 		{"setsockopt", []seccomp.Condition{is(1, seccomp.NotEqual, unix.SOL_UDP), is(2, seccomp.NotEqual, unix.UDP_GRO)}},
 	}
 }

@@ -78,8 +78,8 @@ func TestEveryAllowedCallExistsOnEveryArchitecture(t *testing.T) {
 	}
 }
 
-// normal is the policy that a thread of a child may give itself: SCHED_NORMAL | SCHED_RESET_ON_FORK.
-const normal = 0x40000000
+// normal is the policy that a thread of a child may give itself.
+const normal = unix.SCHED_NORMAL | unix.SCHED_RESET_ON_FORK
 
 // Calls that depend on their arguments, each with ones that are allowed.
 var good = map[string][]uint64{

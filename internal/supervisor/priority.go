@@ -22,9 +22,8 @@ func raise(pid, thread int) error {
 	if err := unix.Tgkill(pid, thread, 0); err != nil {
 		return fmt.Errorf("find thread %d of process %d: %w", thread, pid, err)
 	}
-	const resetOnFork = 0x40000000 // SCHED_RESET_ON_FORK
 	lowest := int32(1)
-	_, _, errno := unix.RawSyscall(unix.SYS_SCHED_SETSCHEDULER, uintptr(thread), unix.SCHED_RR|resetOnFork,
+	_, _, errno := unix.RawSyscall(unix.SYS_SCHED_SETSCHEDULER, uintptr(thread), unix.SCHED_RR|unix.SCHED_RESET_ON_FORK,
 		uintptr(unsafe.Pointer(&lowest)))
 	if errno != 0 {
 		return fmt.Errorf("set real-time priority: %w", errno)

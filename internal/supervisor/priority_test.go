@@ -23,7 +23,7 @@ func TestAThreadOfTheChildIsRaised(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: sets a real-time priority")
 	}
-	const turns = unix.SCHED_RR | 0x40000000 // SCHED_RESET_ON_FORK
+	const turns = unix.SCHED_RR | unix.SCHED_RESET_ON_FORK
 	r := supervise(t, "urgent", patient())
 	e := r.started()
 	for _, tt := range []struct {
