@@ -98,6 +98,7 @@ func (j *joint) run() error {
 		if err != nil {
 			return err
 		}
+		j.priority.begin(j.out.now)
 		if socket {
 			if err := j.receive(); err != nil {
 				return err
@@ -107,7 +108,9 @@ func (j *joint) run() error {
 		if err := j.send(); err != nil {
 			return err
 		}
-		j.priority.turn(j.out.now(), j.out.counters.bytes.Load())
+		now := j.out.now()
+		j.priority.turn(now, j.out.counters.bytes.Load()+j.in.counters.bytes.Load())
+		j.priority.rest(now)
 	}
 }
 

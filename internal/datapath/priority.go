@@ -11,13 +11,13 @@ import (
 // While a loop carries bulk, most of what a packet waits for is that the loop gets a processor: the
 // fair scheduler lets a woken thread wait until the running one has had its slice, some
 // milliseconds, even where another processor idles meanwhile. A thread with real-time priority
-// (sched(7)) runs at once, and on the processor that has room. So a loop that sends much by each turn
-// asks the parent for the lowest such priority.
+// (sched(7)) runs at once, and on the processor that has room. So a loop that carries much by each
+// turn asks the parent for the lowest such priority. Not one whose turns carry little, for which it pays
+// to be late, nor one that hardly sleeps and would keep others from running.
 //
-// Where turns carry little it pays to be late: more packets have come by then. So it does at the
-// receiving side, of bulk too: where programs want all of the processors, a receiver that ran at
-// once took from them what its smaller turns cost, a third of their throughput. And a loop that hardly
-// sleeps would keep others from running. None of these is urgent.
+// A loop that runs at once is woken for each super-packet, and that takes time from programs
+// that have work to do. So one with the priority has its turns at intervals, as network cards
+// have their interrupts: it sleeps for the rest of one, and finds more to carry by then.
 
 const (
 	// priorityWindow is the time that a loop looks at before it decides.
@@ -34,6 +34,10 @@ const (
 	// one, it has been granted or never will be.
 	askAgainAfter = 50 * time.Millisecond
 	lateRaise     = time.Second
+	// turnInterval is the time from the beginning of a turn to that of the next, at least, of
+	// a loop with the priority. Less than minSleep is not worth a sleep.
+	turnInterval = 150 * time.Microsecond
+	minSleep     = 20 * time.Microsecond
 )
 
 // Thread is the thread of the system that a goroutine runs on, which alone calls it.
@@ -43,6 +47,10 @@ type Thread interface {
 	Release()
 	// Used is the processor time that the thread has taken so far.
 	Used() time.Duration
+	// Raised says whether the thread has real-time priority.
+	Raised() bool
+	// Sleep may end early.
+	Sleep(d time.Duration)
 	// Lower takes its real-time priority from the thread, if it has any.
 	Lower()
 }
@@ -54,7 +62,7 @@ type priority struct {
 
 	// The window.
 	began time.Duration
-	bytes uint64 // that were sent before
+	bytes uint64 // that were carried before
 	turns int
 
 	held  bool          // the goroutine keeps its thread, and used and busy are kept
@@ -63,9 +71,26 @@ type priority struct {
 	busy  time.Duration // average, in per cent
 	high  bool          // asked for, and not lowered since
 	asked time.Duration // when it was asked for last
+
+	raised bool          // what was asked for is there
+	turned time.Duration // when the last turn began, if so
 }
 
-// turn is called after each turn, with all the bytes that were sent so far.
+// begin is called before each turn.
+func (p *priority) begin(now func() time.Duration) {
+	if p.raised {
+		p.turned = now()
+	}
+}
+
+// rest is called after each turn. It sleeps for the rest of the interval.
+func (p *priority) rest(now time.Duration) {
+	if left := p.turned + turnInterval - now; p.raised && left >= minSleep {
+		p.thread.Sleep(left)
+	}
+}
+
+// turn is called after each turn, with all the bytes that were carried so far.
 func (p *priority) turn(now time.Duration, bytes uint64) {
 	p.turns++
 	elapsed := now - p.began
@@ -93,12 +118,13 @@ func (p *priority) decide(now, elapsed time.Duration, bulk bool) {
 	busy := (used - p.used) * 100 / elapsed
 	p.busy += (busy - p.busy) / busyParts
 	p.used = used
+	p.raised = p.high && (p.raised || p.thread.Raised())
 	switch urgent := bulk && busy < maxWindow && p.busy <= maxBusy; {
 	case urgent && !p.high && now-p.asked >= askAgainAfter:
 		p.high, p.asked = true, now
 		p.raise(p.id)
 	case !urgent && (p.high || now-p.asked < lateRaise):
-		p.high = false
+		p.high, p.raised = false, false
 		p.thread.Lower()
 	case !bulk && !p.high:
 		p.held = false
@@ -123,6 +149,18 @@ func (SystemThread) Used() time.Duration {
 	var t unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) // every Linux has this clock
 	return time.Duration(t.Nano())
+}
+
+// Raised implements Thread, by sched_getscheduler(2).
+func (SystemThread) Raised() bool {
+	policy, _, errno := unix.RawSyscall(unix.SYS_SCHED_GETSCHEDULER, 0, 0, 0)
+	return errno == 0 && policy&^unix.SCHED_RESET_ON_FORK == unix.SCHED_RR
+}
+
+// Sleep implements Thread, by nanosleep(2): the goroutine keeps its P.
+func (SystemThread) Sleep(d time.Duration) {
+	t := unix.NsecToTimespec(int64(d))
+	_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0)
 }
 
 // Lower implements Thread, by sched_setscheduler(2), which is always allowed to.

@@ -12,12 +12,19 @@ type fakeThread struct {
 	high bool // by a parent that grants it at once
 	asks int
 	lows int
+	deaf bool // the parent grants nothing
+
+	slept []time.Duration
 }
 
 func (f *fakeThread) Hold() int           { f.held = true; return 42 }
 func (f *fakeThread) Release()            { f.held = false }
 func (f *fakeThread) Used() time.Duration { return f.used }
-func (f *fakeThread) Lower()              { f.high = false; f.lows++ }
+func (f *fakeThread) Raised() bool        { return f.high }
+func (f *fakeThread) Sleep(d time.Duration) {
+	f.slept = append(f.slept, d)
+}
+func (f *fakeThread) Lower() { f.high = false; f.lows++ }
 
 // load is a loop under test, with what it has lived through so far.
 type load struct {
@@ -36,7 +43,7 @@ func newLoad(t *testing.T) *load {
 		if thread != 42 || !l.f.held {
 			t.Errorf("asks for thread %d, held %v", thread, l.f.held)
 		}
-		l.f.high = true
+		l.f.high = !l.f.deaf
 		l.f.asks++
 	}
 	return l
@@ -144,6 +151,48 @@ func TestRequestsAreRare(t *testing.T) {
 	}
 }
 
+// Turns of a loop with the priority begin at intervals.
+func TestALoopWithThePriorityRestsBetweenItsTurns(t *testing.T) {
+	l := newLoad(t)
+	turn := func(took time.Duration) (slept []time.Duration) {
+		l.f.slept = nil
+		l.p.begin(func() time.Duration { return l.now })
+		l.p.rest(l.now + took)
+		return l.f.slept
+	}
+	if slept := turn(0); slept != nil {
+		t.Errorf("without bulk it slept %v", slept)
+	}
+	l.live(5*priorityWindow, 60<<10, 60)
+	for took, want := range map[time.Duration]time.Duration{
+		0:                          turnInterval,
+		turnInterval / 3:           turnInterval * 2 / 3,
+		turnInterval - minSleep:    minSleep,
+		turnInterval - minSleep/2:  0,
+		turnInterval:               0,
+		turnInterval + time.Second: 0,
+	} {
+		slept := turn(took)
+		if want == 0 && slept != nil || want > 0 && (len(slept) != 1 || slept[0] != want) {
+			t.Errorf("after a turn of %v it slept %v, want %v", took, slept, want)
+		}
+	}
+	l.live(3*priorityWindow, 100, 10)
+	if slept := turn(0); slept != nil {
+		t.Errorf("when it was no longer urgent it slept %v", slept)
+	}
+}
+
+func TestALoopThatWasRefusedThePriorityDoesNotRest(t *testing.T) {
+	l := newLoad(t)
+	l.f.deaf = true
+	l.live(5*priorityWindow, 60<<10, 60)
+	l.p.begin(func() time.Duration { return l.now })
+	if l.p.rest(l.now); l.f.asks == 0 || l.f.slept != nil {
+		t.Errorf("asked %d times, slept %v", l.f.asks, l.f.slept)
+	}
+}
+
 func TestALoopWithoutAThreadIsNeverUrgent(t *testing.T) {
 	l := newLoad(t)
 	l.p.thread = nil
@@ -169,5 +218,13 @@ func TestTheSystemsThread(t *testing.T) {
 	if used := thread.Used() - before; id == 0 || used <= 0 || used > time.Second {
 		t.Errorf("thread %d has used %v for %d rounds", id, used, rounds)
 	}
+	began := time.Now()
+	thread.Sleep(time.Millisecond)
+	if slept := time.Since(began); slept < time.Millisecond/10 || slept > time.Second {
+		t.Errorf("slept %v", slept)
+	}
 	thread.Lower() // which it may without any right
+	if thread.Raised() {
+		t.Error("raised after it was lowered")
+	}
 }

@@ -51,7 +51,7 @@ const (
 //	Stop{}                       -->                 the child ends with status 0
 //	                             <--  KeyActive{KeyID, Generation}   unasked: first authentic packet
 //	                             <--  RekeyDue{KeyID, Reason}        unasked: a limit is near or reached
-//	                             <--  Urgent{Thread}                 unasked: it sends bulk
+//	                             <--  Urgent{Thread}                 unasked: it carries bulk
 //	                             <--  Fatal{Reason}                  unasked: the child ends
 //	(pipe closed)                -->                 the child ends
 //

@@ -17,7 +17,7 @@ func calls(goarch string) []string {
 
 		// the Go runtime and the C library: threads
 		"clone", "clone3", "set_robust_list", "rseq", "futex", "nanosleep", "clock_nanosleep", "sched_yield",
-		"sched_getaffinity", "sched_setscheduler", "getpid", "gettid", "exit", "exit_group",
+		"sched_getaffinity", "sched_getscheduler", "sched_setscheduler", "getpid", "gettid", "exit", "exit_group",
 		// signals
 		"rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "tgkill", "restart_syscall",
 		// memory
@@ -57,6 +57,7 @@ func restrictions(pid int) []restriction {
 		{"mprotect", []seccomp.Condition{is(2, seccomp.BitsSet, unix.PROT_EXEC)}},
 		{"prctl", []seccomp.Condition{is(0, seccomp.NotEqual, nameMemory)}},
 		{"sendto", []seccomp.Condition{is(4, seccomp.NotEqual, 0)}},
+		{"sched_getscheduler", []seccomp.Condition{is(0, seccomp.NotEqual, 0)}},
 		{"sched_setscheduler", []seccomp.Condition{is(0, seccomp.NotEqual, 0), is(1, seccomp.NotEqual, unix.SCHED_NORMAL|unix.SCHED_RESET_ON_FORK)}},
 		{"setsockopt", []seccomp.Condition{is(1, seccomp.NotEqual, unix.SOL_UDP), is(2, seccomp.NotEqual, unix.UDP_GRO)}},
 	}
