@@ -4,8 +4,11 @@ import (
 	"context"
 	"os"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"tund/e2e/lab"
 )
@@ -19,15 +22,7 @@ func TestLoopsHavePriorityWhileTheyCarryBulk(t *testing.T) {
 	children := []int{p.Alpha.MustPeer("beta").ChildPID, p.Beta.MustPeer("alpha").ChildPID}
 	wantRealTime(t, "at first", children, 0)
 
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	ended := make(chan struct{})
-	go func() { // ends with ctx
-		defer close(ended)
-		for ctx.Err() == nil {
-			_, _ = p.Alpha.Send(ctx, p.Beta, lab.Addr(lab.BetaInner4), 100<<20)
-		}
-	}()
+	ctx, end := bulk(t, p, 20*time.Second)
 	want := 0
 	if runtime.NumCPU() == 2 {
 		want = 1
@@ -39,8 +34,7 @@ func TestLoopsHavePriorityWhileTheyCarryBulk(t *testing.T) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	cancel()
-	<-ended
+	end()
 	// The race detector makes loops so busy that they may not have it.
 	if seen != [2]int{want, want} && os.Getenv("TUND_RACE") == "" {
 		t.Errorf("threads with real-time priority beside a stream: %v, want %d each", seen, want)
@@ -60,9 +54,67 @@ func wantRealTime(t *testing.T, when string, children []int, want int) {
 
 func realTime(t *testing.T, pid int) int {
 	t.Helper()
-	count, err := lab.RealTime(pid)
+	return policies(t, pid)[unix.SCHED_RR]
+}
+
+func policies(t *testing.T, pid int) map[uint32]int {
+	t.Helper()
+	threads, err := lab.Policies(pid)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return count
+	return threads
+}
+
+// Where somebody has chosen how tund is scheduled, its loops stay so.
+func TestLoopsKeepThePolicyThatWasChosen(t *testing.T) {
+	byItself(t)
+	for name, attributes := range map[string]unix.SchedAttr{
+		"a real-time priority": {Policy: unix.SCHED_RR, Priority: 1},
+		"batch":                {Policy: unix.SCHED_BATCH},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := upPair(t, lab.PairOptions{})
+			first := p.Alpha.MustPeer("beta").ChildPID
+			if err := lab.Schedule(p.Alpha.PID(), attributes); err != nil {
+				t.Fatal(err)
+			}
+			kill(t, first)
+			child := p.Alpha.WaitPeer("beta", lab.Patience, "a new child", func(peer lab.PeerStatus) bool {
+				return peer.ChildPID != 0 && peer.ChildPID != first && peer.State == "up"
+			}).ChildPID
+			want := func(when string) {
+				t.Helper()
+				if threads := policies(t, child); len(threads) != 1 || threads[attributes.Policy] == 0 {
+					t.Fatalf("%s: threads by policy: %v, all of them shall have %d", when, threads, attributes.Policy)
+				}
+			}
+			ctx, end := bulk(t, p, time.Second)
+			for ctx.Err() == nil {
+				want("beside a stream")
+				time.Sleep(5 * time.Millisecond)
+			}
+			end()
+			p.Alpha.Ping(lab.BetaInner4, 50, "-i", "0.02")
+			want("after small packets")
+		})
+	}
+}
+
+// bulk sends one stream after the other, until end or for d, when ctx ends.
+func bulk(t *testing.T, p *lab.Pair, d time.Duration) (ctx context.Context, end func()) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	var running sync.WaitGroup
+	running.Go(func() { // ends with ctx
+		for ctx.Err() == nil {
+			_, _ = p.Alpha.Send(ctx, p.Beta, lab.Addr(lab.BetaInner4), 100<<20)
+		}
+	})
+	end = func() {
+		cancel()
+		running.Wait()
+	}
+	t.Cleanup(end)
+	return ctx, end
 }

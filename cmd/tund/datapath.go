@@ -105,8 +105,9 @@ func movePackets(log *slog.Logger, engine aead.Engine) error {
 		socket.Linger(linger)
 	} else {
 		o.Both = datapath.NewPair(device, socket, linger)
-		if runtime.NumCPU() > 1 { // the one is never taken from everybody else
-			o.Thread = datapath.SystemThread{}
+		var thread datapath.SystemThread
+		if runtime.NumCPU() > 1 && thread.Usual() { // the one is never taken from everybody else
+			o.Thread = thread
 		}
 	}
 	d, err := datapath.New(o)

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strconv"
 
@@ -18,24 +19,25 @@ func Prefer(tb TB) {
 	if err != nil {
 		tb.Fatalf("prefer this process: %v", err)
 	}
-	if err := schedule(unix.SchedAttr{Policy: unix.SCHED_RR, Priority: 1}); err != nil {
+	if err := Schedule(os.Getpid(), unix.SchedAttr{Policy: unix.SCHED_RR, Priority: 1}); err != nil {
 		tb.Logf("not preferred to other work: %v", err)
 	}
 	tb.Cleanup(func() {
-		if err := schedule(*before); err != nil {
+		if err := Schedule(os.Getpid(), *before); err != nil {
 			tb.Errorf("still preferred to other work: %v", err)
 		}
 	})
 }
 
-// schedule changes how every thread of this process is scheduled. A new one is scheduled
-// like that which began it, so there is an end to them.
-func schedule(attr unix.SchedAttr) error {
+// Schedule changes how every thread of a process is scheduled. A new one is scheduled like that
+// which began it, so there is an end to them.
+func Schedule(pid int, attr unix.SchedAttr) error {
 	attr.Size = unix.SizeofSchedAttr
+	dir := fmt.Sprintf("/proc/%d/task", pid)
 	done := map[string]bool{}
 	for more := true; more; {
 		more = false
-		tasks, err := os.ReadDir("/proc/self/task")
+		tasks, err := os.ReadDir(dir)
 		if err != nil {
 			return err
 		}

@@ -150,28 +150,26 @@ func Switches(pid int) (int, error) {
 	return all, nil
 }
 
-// RealTime returns how many threads of a process have a real-time priority (sched(7)).
-func RealTime(pid int) (int, error) {
+// Policies returns how many threads of a process are scheduled by each policy (sched(7)).
+func Policies(pid int) (map[uint32]int, error) {
 	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	count := 0
+	threads := map[uint32]int{}
 	for _, task := range tasks {
 		thread, err := strconv.Atoi(task.Name())
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		attributes, err := unix.SchedGetAttr(thread, 0)
 		if errors.Is(err, syscall.ESRCH) {
 			continue // it has ended
 		}
 		if err != nil {
-			return 0, fmt.Errorf("thread %d: %w", thread, err)
+			return nil, fmt.Errorf("thread %d: %w", thread, err)
 		}
-		if attributes.Policy == unix.SCHED_RR || attributes.Policy == unix.SCHED_FIFO {
-			count++
-		}
+		threads[attributes.Policy]++
 	}
-	return count, nil
+	return threads, nil
 }

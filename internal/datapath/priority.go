@@ -152,9 +152,15 @@ func (SystemThread) Used() time.Duration {
 }
 
 // Raised implements Thread, by sched_getscheduler(2).
-func (SystemThread) Raised() bool {
-	policy, _, errno := unix.RawSyscall(unix.SYS_SCHED_GETSCHEDULER, 0, 0, 0)
-	return errno == 0 && policy&^unix.SCHED_RESET_ON_FORK == unix.SCHED_RR
+func (t SystemThread) Raised() bool { return t.has(unix.SCHED_RR) }
+
+// Usual says whether the thread is scheduled as all are for whom nobody has chosen otherwise
+// (SCHED_OTHER). Only such a one can be a Thread, as Lower makes it that again.
+func (t SystemThread) Usual() bool { return t.has(unix.SCHED_NORMAL) }
+
+func (SystemThread) has(policy uintptr) bool {
+	now, _, errno := unix.RawSyscall(unix.SYS_SCHED_GETSCHEDULER, 0, 0, 0)
+	return errno == 0 && now&^unix.SCHED_RESET_ON_FORK == policy
 }
 
 // Sleep implements Thread, by nanosleep(2): the goroutine keeps its P.

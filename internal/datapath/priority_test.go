@@ -224,7 +224,7 @@ func TestTheSystemsThread(t *testing.T) {
 		t.Errorf("slept %v", slept)
 	}
 	thread.Lower() // which it may without any right
-	if thread.Raised() {
-		t.Error("raised after it was lowered")
+	if thread.Raised() || !thread.Usual() {
+		t.Errorf("after it was lowered: raised %v, as usual %v", thread.Raised(), thread.Usual())
 	}
 }
