@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -92,6 +93,7 @@ func (b *bed) serve() error {
 		if err := b.server.end(); err != nil {
 			return err
 		}
+		b.processes = slices.DeleteFunc(b.processes, func(p *process) bool { return p == b.server })
 	}
 	server, err := b.run(b.pair.Beta, "iperf3", "-s", "-p", fmt.Sprint(serverPort))
 	if err != nil {

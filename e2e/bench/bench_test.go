@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"math"
 	"os"
 	"slices"
@@ -45,6 +46,9 @@ func TestIperfReportOfAnErrorIsOne(t *testing.T) {
 		if _, err := parseIperf([]byte(text)); err == nil {
 			t.Errorf("no error for %q", text)
 		}
+	}
+	if _, err := parseIperf([]byte(`{"error": "the server is busy running a test. try again later"}`)); !errors.Is(err, errBusy) {
+		t.Errorf("a busy server: %v", err)
 	}
 	r, err := parseIperf([]byte(`{"end": {}}`))
 	if err != nil {

@@ -77,9 +77,22 @@ func (r iperfReport) trial() (trial, error) {
 	return trial{sent: d.Packets / d.Seconds, received: (d.Packets - d.Lost) / d.Seconds, lost: d.Lost / d.Packets}, nil
 }
 
+// errBusy is of an iperf3 that still waits for the end of the test before: the last word of that
+// may be under way for long where packets are lost.
+var errBusy = errors.New("iperf3 is busy")
+
 // iperf runs iperf3 on alpha against the one on beta. When it fails, that one is started
-// anew, as it may still wait for the end of what failed.
+// anew, as it may still wait for the end of what failed. Where it only had to wait for what came
+// before, this is done again.
 func (t *take) iperf(length time.Duration, args ...string) (iperfReport, error) {
+	r, err := t.iperfOnce(length, args...)
+	if errors.Is(err, errBusy) {
+		return t.iperfOnce(length, args...)
+	}
+	return r, err
+}
+
+func (t *take) iperfOnce(length time.Duration, args ...string) (iperfReport, error) {
 	ctx, cancel := context.WithTimeout(t.stage.ctx, length+patience)
 	defer cancel()
 	all := append([]string{
@@ -108,7 +121,10 @@ func parseIperf(text []byte) (iperfReport, error) {
 	if err := json.Unmarshal(text, &r); err != nil {
 		return r, fmt.Errorf("%w: %s", err, firstLine(string(text)))
 	}
-	if r.Error != "" {
+	switch {
+	case strings.Contains(r.Error, "server is busy"):
+		return r, fmt.Errorf("%w: %s", errBusy, r.Error)
+	case r.Error != "":
 		return r, errors.New(r.Error)
 	}
 	return r, nil
