@@ -25,7 +25,7 @@ type Counters struct {
 	TooBig       uint64 // larger than the outgoing interface's MTU (EMSGSIZE)
 	NoBuffer     uint64 // no room in a queue (ENOBUFS, EAGAIN, ENOMEM)
 	Denied       uint64 // refused by a packet filter or a policy (EPERM, EACCES)
-	Unreachable  uint64 // no route, no local address, or an ICMP error twice in a row
+	Unreachable  uint64 // no route, no local address, an ICMP error twice in a row, or whatever else kept it back
 	NotConnected uint64 // the parent has not connected the socket yet
 	Truncated    uint64 // received datagrams, or runs of them, that did not fit the buffer
 	ICMP         uint64 // ICMP errors that were read and passed over
@@ -139,9 +139,11 @@ func (p *Port) again(errno unix.Errno, retried bool) bool {
 }
 
 // refused counts datagrams that were not sent. It is false for an error that is not
-// about them.
+// about them, but about the socket.
 func (p *Port) refused(errno unix.Errno, count int) bool {
 	switch errno {
+	case unix.EBADF, unix.ENOTSOCK, unix.EPIPE, unix.ECONNABORTED, unix.EFAULT, unix.ENOSYS:
+		return false
 	case unix.EMSGSIZE:
 		p.tooBig.Add(uint64(count))
 	case unix.ENOBUFS, unix.EAGAIN, unix.ENOMEM:
@@ -150,12 +152,7 @@ func (p *Port) refused(errno unix.Errno, count int) bool {
 		p.denied.Add(uint64(count))
 	case unix.EDESTADDRREQ, unix.ENOTCONN:
 		p.notConnected.Add(uint64(count))
-	case unix.EINVAL, unix.EADDRNOTAVAIL, unix.ENETDOWN, unix.ENODEV:
-		p.unreachable.Add(uint64(count)) // the source address or its interface is gone
-	default:
-		if !pending(errno) {
-			return false
-		}
+	default: // an ICMP error; the source address or its interface is gone; IPsec, a driver
 		p.unreachable.Add(uint64(count))
 	}
 	return true
