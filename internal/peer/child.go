@@ -92,7 +92,9 @@ func (p *Peer) onExited(body supervisor.Exited) {
 	}
 	if p.view.deviceGone {
 		p.reopen()
+		return
 	}
+	p.point() // the child may have lost its socket
 }
 
 // onMessage handles one message of the present child.

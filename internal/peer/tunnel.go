@@ -281,7 +281,7 @@ func (t *tunnel) Connect(local, remote netip.AddrPort, fragment bool) error {
 	if t.socket.LocalPort() != 0 {
 		local = netip.AddrPort{} // bound it stays, though the node may listen elsewhere by now
 	}
-	if t.socket.RemoteAddr() == remote && t.sourceHolds(remote.Addr()) {
+	if t.socket.RemoteAddr() == remote && t.socket.Connected() && t.sourceHolds(remote.Addr()) {
 		return nil
 	}
 	return t.socket.Connect(local, remote)

@@ -15,6 +15,9 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"tund/internal/keys"
 )
@@ -150,8 +153,8 @@ func (l *Listener) Run(ctx context.Context) error {
 	}
 }
 
-// accept waits for the next connection, also through a lack of descriptors, and fails only
-// when the listener is closed. A lack that lasts is logged once.
+// accept waits for the next connection, also through a lack of descriptors or where somebody destroys
+// the socket, and fails only when the listener is closed. A lack that lasts is logged once.
 func (l *Listener) accept(ctx context.Context) (net.Conn, error) {
 	for failures := 0; ; failures++ {
 		raw, err := l.tcp.Accept()
@@ -161,10 +164,37 @@ func (l *Listener) accept(ctx context.Context) (net.Conn, error) {
 		if failures == 0 {
 			l.o.Log.Warn("connection not accepted", "err", err)
 		}
+		if errors.Is(err, unix.EINVAL) && l.listenAgain() == nil && failures == 0 {
+			l.o.Log.Info("listening again", "addr", l.tcp.Addr().String())
+		}
 		if !pause(ctx, acceptPause) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// listenAgain has a socket listen that somebody has destroyed (ss -K). It has kept its port, but is
+// shut down for both directions, as all that it accepted would be, until it is disconnected.
+func (l *Listener) listenAgain() error {
+	s, ok := l.tcp.(syscall.Conn)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		nowhere := unix.RawSockaddr{Family: unix.AF_UNSPEC}
+		_, _, errno := unix.Syscall(unix.SYS_CONNECT, fd, uintptr(unsafe.Pointer(&nowhere)), unsafe.Sizeof(nowhere))
+		if errno != 0 {
+			failed = errno
+			return
+		}
+		failed = unix.Listen(int(fd), unix.SOMAXCONN)
+	})
+	return errors.Join(err, failed)
 }
 
 func pause(ctx context.Context, d time.Duration) bool {

@@ -97,10 +97,14 @@ func (p *Port) Ready(revents int16) (bool, error) {
 		return false, fmt.Errorf("poll udp socket: %w", unix.EBADF)
 	}
 	if revents&unix.POLLERR != 0 {
-		p.icmp.Add(1)
-		if _, err := unix.GetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil {
+		pending, err := unix.GetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		if errno := unix.Errno(pending); lost(errno) {
+			err = errno
+		}
+		if err != nil {
 			return false, fmt.Errorf("read udp socket's error: %w", err)
 		}
+		p.icmp.Add(1)
 	}
 	return revents&unix.POLLIN != 0, nil
 }
@@ -138,12 +142,23 @@ func (p *Port) again(errno unix.Errno, retried bool) bool {
 	return true
 }
 
-// refused counts datagrams that were not sent. It is false for an error that is not
-// about them, but about the socket.
-func (p *Port) refused(errno unix.Errno, count int) bool {
+// lost reports whether errno is about the socket, and not about some datagrams.
+// ECONNABORTED comes, once, when somebody has destroyed it (ss -K): it is not connected any more.
+func lost(errno unix.Errno) bool {
 	switch errno {
 	case unix.EBADF, unix.ENOTSOCK, unix.EPIPE, unix.ECONNABORTED, unix.EFAULT, unix.ENOSYS:
+		return true
+	default:
 		return false
+	}
+}
+
+// refused counts datagrams that were not sent. It is false if the socket is lost.
+func (p *Port) refused(errno unix.Errno, count int) bool {
+	if lost(errno) {
+		return false
+	}
+	switch errno {
 	case unix.EMSGSIZE:
 		p.tooBig.Add(uint64(count))
 	case unix.ENOBUFS, unix.EAGAIN, unix.ENOMEM:
