@@ -99,6 +99,31 @@ func TestFileSystemThatTakesNoControlSocketStopsNoTunnel(t *testing.T) {
 	}
 }
 
+// Whoever removes the file of the control socket, or all of its directory, does not lose the way to
+// tund for good.
+func TestRemovedControlSocketIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	for name, removed := range map[string]string{"file": "run/tund.sock", "directory": "run"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPair(t, lab.PairOptions{})
+			p.Alpha.Runtime = "run"
+			p.Up()
+			child := p.Alpha.MustPeer("beta").ChildPID
+			if err := os.RemoveAll(p.Alpha.Path(removed)); err != nil {
+				t.Fatal(err)
+			}
+			within(t, "tunctl is answered", func() bool { return p.Alpha.Ctl("status").Code == 0 })
+			if now := p.Alpha.MustPeer("beta"); now.ChildPID != child || now.State != "up" {
+				t.Errorf("child was %d, is %d, state %q", child, now.ChildPID, now.State)
+			}
+			if log := p.Alpha.Log(); strings.Count(log, "control socket not open") != 1 || strings.Count(log, "control socket open") != 1 {
+				t.Errorf("log:\n%s", log)
+			}
+		})
+	}
+}
+
 // An order to stay down is obeyed though it can't be kept, which is said, and kept
 // as soon as there is room.
 func TestOrderThatFindsNoRoomIsKeptLater(t *testing.T) {

@@ -84,6 +84,10 @@ func newServer(o Options, socket *socketFile) *Server {
 // Close removes the socket of a server that is not run.
 func (s *Server) Close() error { return s.socket.Close() }
 
+// Gone reports whether nobody finds the socket any more: its file, which this server has made, is
+// not there.
+func (s *Server) Gone() bool { return s.socket.gone() }
+
 // Run answers requests until ctx is done, then cancels those at work, waits for
 // them, removes the socket and returns nil. It must be called once.
 func (s *Server) Run(ctx context.Context) error {

@@ -80,6 +80,15 @@ func (s *socketFile) Close() error {
 	return errors.Join(s.UnixListener.Close(), removed)
 }
 
+// gone reports whether somebody has removed the file that was made for the socket.
+func (s *socketFile) gone() bool {
+	if s.info == nil {
+		return false
+	}
+	_, err := os.Lstat(s.path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
 // lockDirectory keeps two daemons from finding the same stale file at the same
 // time, when the slower would remove the socket of the faster.
 func lockDirectory(dir string) (unlock func(), err error) {

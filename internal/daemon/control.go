@@ -10,8 +10,12 @@ import (
 	"tund/internal/ctl"
 )
 
-// controlPause is the time between two tries to open the control socket.
-const controlPause = time.Second
+const (
+	// controlPause is the time between two tries to open the control socket.
+	controlPause = time.Second
+	// controlLook is the time between two looks whether its file is still there.
+	controlLook = 5 * time.Second
+)
 
 // passing is trouble of the machine that goes without a change of tund's configuration
 // or rights: a file system that is full or read-only, want of memory or descriptors.
@@ -30,29 +34,64 @@ func (d *Daemon) openControl() (*ctl.Server, error) {
 		Log: d.log, Path: d.o.Socket, Socket: d.sockets.control(d.o.Socket), Version: d.o.Version, Backend: (*backend)(d),
 	})
 	if err != nil && passing(err) {
-		d.log.Error("control socket not open", "path", d.o.Socket, "err", err, "restart_in", controlPause)
-		d.unreachable.Store(true)
+		d.controlLost(err)
 		return nil, nil
 	}
 	return server, err
 }
 
-// serveControl answers on the control socket until ctx ends, once it could be opened.
+// controlLost says why there is no control socket, which is not repeated.
+func (d *Daemon) controlLost(err error) {
+	d.log.Error("control socket not open", "path", d.o.Socket, "err", err, "restart_in", controlPause)
+	d.unreachable.Store(true)
+}
+
+// serveControl answers on the control socket until ctx ends, once it could be opened, and again where
+// somebody has removed its file.
 func (d *Daemon) serveControl(ctx context.Context, server *ctl.Server) error {
 	retry := time.NewTicker(controlPause)
 	defer retry.Stop()
-	for server == nil {
-		select {
-		case <-retry.C:
-		case <-ctx.Done():
-			return nil
+	for {
+		for server == nil {
+			select {
+			case <-retry.C:
+			case <-ctx.Done():
+				return nil
+			}
+			server = d.reopenControl()
 		}
-		server = d.reopenControl()
+		if err := d.serveWhileFound(ctx, server); err != nil || ctx.Err() != nil {
+			return err
+		}
+		d.controlLost(errSocketRemoved)
+		d.wake()
+		server = nil
 	}
-	return server.Run(ctx)
 }
 
-// reopenControl does not repeat what openControl has said.
+var errSocketRemoved = errors.New("somebody has removed it")
+
+// serveWhileFound answers until ctx ends, or the file of the socket is gone.
+func (d *Daemon) serveWhileFound(ctx context.Context, server *ctl.Server) error {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	served := make(chan error, 1)
+	go func() { served <- server.Run(ctx) }() // ends with ctx
+	look := time.NewTicker(controlLook)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-served:
+			return err
+		case <-look.C:
+			if server.Gone() {
+				end()
+			}
+		}
+	}
+}
+
+// reopenControl does not repeat what controlLost has said.
 func (d *Daemon) reopenControl() *ctl.Server {
 	server, err := ctl.Listen(ctl.Options{Log: d.log, Path: d.o.Socket, Version: d.o.Version, Backend: (*backend)(d)})
 	if err != nil {
