@@ -97,8 +97,8 @@ func (p *Port) Ready(revents int16) (bool, error) {
 		return false, fmt.Errorf("poll udp socket: %w", unix.EBADF)
 	}
 	if revents&unix.POLLERR != 0 {
-		pending, err := unix.GetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_ERROR)
-		if errno := unix.Errno(pending); lost(errno) {
+		code, err := unix.GetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		if errno := unix.Errno(code); lost(errno) {
 			err = errno
 		}
 		if err != nil {
