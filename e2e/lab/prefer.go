@@ -11,7 +11,8 @@ import (
 
 // Prefer has this process, and all that it starts from now on, come before whatever else the
 // machine has to do, until tb ends: what is measured then is the work of the programs under
-// test, not how many others want the processors. No other test may run beside it. Where the
+// test, not how many others want the processors. A tund that is started so keeps this policy: its
+// loops neither ask for priority nor rest between their turns. No other test may run beside it. Where the
 // machine does not allow it, that is logged, and all goes on as ever.
 func Prefer(tb TB) {
 	tb.Helper()

@@ -222,8 +222,8 @@ func (s *Socket) LocalAddr() (netip.AddrPort, error) {
 // RemoteAddr is the address that the socket is connected to, not valid if none.
 func (s *Socket) RemoteAddr() netip.AddrPort { return s.remote }
 
-// Connected reports whether the socket is still what Connect has made it: anybody with the right
-// to can destroy it (ss -K), and it is a socket without a connection then.
+// Connected reports whether the socket is still what Connect has made it: anybody who has the
+// right can destroy it (ss -K), and it is a socket without a connection then.
 func (s *Socket) Connected() bool { return s.remote.IsValid() && RemoteOf(s.file).IsValid() }
 
 // File is the descriptor that a child inherits. It stays the Socket's: the caller
