@@ -40,8 +40,12 @@ func (d *Daemon) openControl() (*ctl.Server, error) {
 	return server, err
 }
 
-// controlLost says why there is no control socket, which is not repeated.
+// controlLost says why there is no control socket, unless it has said the same before.
 func (d *Daemon) controlLost(err error) {
+	if err.Error() == d.controlSaid {
+		return
+	}
+	d.controlSaid = err.Error()
 	d.log.Error("control socket not open", "path", d.o.Socket, "err", err, "restart_in", controlPause)
 	d.unreachable.Store(true)
 }
@@ -91,13 +95,15 @@ func (d *Daemon) serveWhileFound(ctx context.Context, server *ctl.Server) error 
 	}
 }
 
-// reopenControl does not repeat what controlLost has said.
+// reopenControl returns nil where there is none still.
 func (d *Daemon) reopenControl() *ctl.Server {
 	server, err := ctl.Listen(ctl.Options{Log: d.log, Path: d.o.Socket, Version: d.o.Version, Backend: (*backend)(d)})
 	if err != nil {
+		d.controlLost(err)
 		return nil
 	}
 	d.log.Info("control socket open", "path", d.o.Socket)
+	d.controlSaid = ""
 	d.unreachable.Store(false)
 	d.wake()
 	return server

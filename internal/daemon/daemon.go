@@ -70,6 +70,7 @@ type Daemon struct {
 	tried    [32]byte       // digest of the configuration that was last applied, or tried
 
 	unreachable atomic.Bool // there is no control socket
+	controlSaid string      // why; for openControl, and then for serveControl
 
 	mu         sync.RWMutex // guards what follows; written by the loop only, but for stopKind
 	members    map[string]*member

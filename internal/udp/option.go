@@ -167,13 +167,13 @@ func dissolve(fd int) error {
 	return nil
 }
 
-// drain throws away what is queued, and ICMP errors with it.
+// drain throws away what is queued, and with it ICMP errors and that of a socket that was destroyed.
 func drain(fd int) {
 	var b [1]byte
 	for {
 		_, _, err := unix.Recvfrom(fd, b[:], unix.MSG_DONTWAIT|unix.MSG_TRUNC)
 		var errno unix.Errno
-		if errors.As(err, &errno) && !pending(errno) {
+		if errors.As(err, &errno) && !pending(errno) && errno != unix.ECONNABORTED {
 			return
 		}
 	}

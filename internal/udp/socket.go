@@ -133,14 +133,20 @@ func (s *Socket) fits(local netip.AddrPort) bool {
 }
 
 func (s *Socket) connect(fd int, local, remote netip.AddrPort) error {
-	fresh := !s.remote.IsValid()
+	before, err := remoteAddr(fd) // nothing also where the socket was destroyed
+	if err != nil {
+		return err
+	}
 	if err := s.disconnect(fd); err != nil {
 		return err
 	}
-	if !s.local.IsValid() {
-		if err := s.bind(fd, local); err != nil {
-			return err
-		}
+	if s.local.IsValid() {
+		err = s.restorePort(fd)
+	} else {
+		err = s.bind(fd, local)
+	}
+	if err != nil {
+		return err
 	}
 	if s.local.Addr().Is4() && !remote.Addr().Unmap().Is4() {
 		return fmt.Errorf("connect %s: %w", remote, errFamily)
@@ -153,7 +159,7 @@ func (s *Socket) connect(fd int, local, remote netip.AddrPort) error {
 		return fmt.Errorf("connect %s: %w", remote, err)
 	}
 	s.remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
-	if fresh {
+	if !before.IsValid() {
 		drain(fd)
 	}
 	return detachFilter(fd)
@@ -196,11 +202,16 @@ func (s *Socket) learnLocal(fd int) error {
 
 // restorePort binds again where the port was the kernel's choice: such a port is
 // given back when the connection is dissolved (udp(7) does not say so; the kernel's
-// __udp_disconnect does).
+// __udp_disconnect does), also when the socket is destroyed. A send may have got it another since.
 func (s *Socket) restorePort(fd int) error {
 	now, err := localAddr(fd)
 	if err != nil || now.Port() == s.local.Port() {
 		return err
+	}
+	if now.Port() != 0 {
+		if err := dissolve(fd); err != nil {
+			return err
+		}
 	}
 	return s.bind(fd, s.local)
 }
