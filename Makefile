@@ -64,7 +64,7 @@ no-cgo: ## what is different where there is no C compiler
 e2e: ## whole daemons in network namespaces (root)
 	go test -count=1 -timeout 15m -parallel 6 ./e2e ./e2e/lab ./e2e/bench ./e2e/demo
 
-e2e-race: ## the same with programs that look for data races, and without judging times
+e2e-race: ## the same with programs that look for data races
 	TUND_RACE=1 go test -count=1 -timeout 15m -parallel 8 ./e2e
 
 fuzz: ## every fuzz target for FUZZTIME

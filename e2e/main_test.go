@@ -2,9 +2,9 @@
 // with real devices, real packets and real faults. Package lab builds the hosts; nothing
 // here looks inside the programs.
 //
-// Tests that measure times or count single packets run one after the other; the others
-// run in parallel beside each other. Every test ends with a check that it left no
-// process, no namespace and no device.
+// Tests run in parallel beside each other, on a machine that may be busy: they judge order and
+// counts, and a limit of time means "hangs". Every test ends with a check that it left no process,
+// no namespace and no device.
 package e2e
 
 import (
@@ -12,9 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"sync"
 	"testing"
-	"time"
 
 	"tund/e2e/lab"
 )
@@ -89,60 +87,12 @@ func upPair(t *testing.T, o lab.PairOptions) *lab.Pair {
 	return p
 }
 
-// byItself begins a test that needs the machine, with no other beside it. With the race
-// detector, where nothing is measured, it is parallel like the others.
-func byItself(t *testing.T) {
-	t.Helper()
-	if os.Getenv("TUND_RACE") != "" {
-		t.Parallel()
-	}
-}
-
-// alone is byItself for a test that judges times or single packets: it runs before all other
-// work of the machine, too.
-func alone(t *testing.T) {
-	t.Helper()
-	byItself(t)
-	if os.Getenv("TUND_RACE") == "" {
-		lab.Prefer(t)
-	}
-}
-
-// wantInTime is lab.WantInTime, but for programs that were built with the race detector,
-// which are too slow to be judged.
-func wantInTime(t *testing.T, what string, bar time.Duration, measure func() time.Duration) {
-	t.Helper()
-	if os.Getenv("TUND_RACE") == "" {
-		lab.WantInTime(t, what, bar, measure)
-		return
-	}
-	t.Logf("%s: %v", what, measure().Round(time.Millisecond))
-}
-
 // wantNoLoss fails the test if a ping lost a packet.
 func wantNoLoss(t *testing.T, what string, r lab.PingResult) {
 	t.Helper()
 	t.Logf("%s: %v", what, r)
 	if r.Lost != 0 || r.Received == 0 {
 		t.Errorf("%s: %d of %d packets lost, want 0: %s", what, r.Lost, r.Sent, r.Notes)
-	}
-}
-
-// wantCalmNoLoss is wantNoLoss beside traffic that fills the queues, which overflow where
-// the machine keeps both ends from their work: then it is measured again, a few times.
-func wantCalmNoLoss(t *testing.T, what string, measure func(try int) lab.PingResult) {
-	t.Helper()
-	const tries, busy = 3, 100 * time.Millisecond
-	for try := range tries {
-		pace := lab.StartPace()
-		r := measure(try)
-		late := pace.Stop()
-		t.Logf("who slept was woken %v late at worst", late.Round(time.Millisecond))
-		if r.Lost == 0 || late < busy || try == tries-1 {
-			wantNoLoss(t, what, r)
-			return
-		}
-		t.Logf("%s, again: %v", what, r)
 	}
 }
 
@@ -167,37 +117,6 @@ func wantSilence(t *testing.T, from *lab.Node, address string) {
 	t.Helper()
 	if r := from.Ping(address, 3, "-w", "3"); r.Received != 0 {
 		t.Errorf("%s pings %s: %d answers, want none", from.Name, address, r.Received)
-	}
-}
-
-// load moves TCP streams from one node to another, one after the other, until the
-// returned function is called, which fails the test if one was not whole.
-func load(t *testing.T, from, to *lab.Node, address string, bytes int64) (stop func()) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	var failure error
-	var moved int64
-	start := time.Now()
-	wg.Go(func() {
-		for ctx.Err() == nil {
-			// A stream once begun is finished, so that its hashes can be compared.
-			one, err := from.Send(context.WithoutCancel(ctx), to, lab.Addr(address), bytes)
-			if moved += one.ReadBytes; err != nil {
-				failure = err
-				return
-			}
-		}
-	})
-	t.Cleanup(cancel)
-	return func() {
-		t.Helper()
-		cancel()
-		wg.Wait()
-		t.Logf("load: %d MB, %.0f Mbit/s", moved>>20, float64(moved)*8/1e6/time.Since(start).Seconds())
-		if failure != nil {
-			t.Errorf("load from %s to %s: %v", from.Name, to.Name, failure)
-		}
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 // The packet loops that carry a stream of bulk have real-time priority meanwhile, and no longer.
 // With one processor, or more than two, they never have it.
 func TestLoopsHavePriorityWhileTheyCarryBulk(t *testing.T) {
-	byItself(t)
+	t.Parallel()
 	p := upPair(t, lab.PairOptions{})
 	wantPing(t, p.Alpha, lab.BetaInner4)
 	children := []int{p.Alpha.MustPeer("beta").ChildPID, p.Beta.MustPeer("alpha").ChildPID}
@@ -68,7 +68,7 @@ func policies(t *testing.T, pid int) map[uint32]int {
 
 // Where somebody has chosen how tund is scheduled, its loops stay so.
 func TestLoopsKeepThePolicyThatWasChosen(t *testing.T) {
-	byItself(t)
+	t.Parallel()
 	for name, attributes := range map[string]unix.SchedAttr{
 		"a real-time priority": {Policy: unix.SCHED_RR, Priority: 1},
 		"batch":                {Policy: unix.SCHED_BATCH},

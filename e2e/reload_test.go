@@ -44,7 +44,7 @@ func within(t *testing.T, what string, condition func() bool) {
 }
 
 func TestReloadChangesOnePeerAndTouchesNoOther(t *testing.T) {
-	alone(t)
+	t.Parallel()
 	h := newHub(t, "one", "two")
 	h.up(t)
 	pids := childPIDs(h.Node)

@@ -20,7 +20,7 @@ var walls = []string{"no-new-privs", "landlock", "seccomp"}
 
 // A child in its sandbox does all that a tunnel may ask of it, and the kernel refuses it nothing.
 func TestConfinedChildrenDoTheirWork(t *testing.T) {
-	byItself(t)
+	t.Parallel()
 	for _, engine := range []string{"go", "ipsec-mb"} {
 		for _, mode := range []string{"tun", "tap"} {
 			t.Run(engine+" "+mode, func(t *testing.T) {

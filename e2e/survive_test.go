@@ -18,12 +18,12 @@ func TestOpenConnectionSurvivesTwentySecondsOfSilence(t *testing.T) {
 	const silence = 20 * time.Second
 	p := upPair(t, lab.PairOptions{})
 	conversation := p.Alpha.Converse(p.Beta, lab.Addr(lab.BetaInner4))
-	if err := conversation.Say(5 * time.Second); err != nil {
+	if err := conversation.Say(lab.Patience); err != nil {
 		t.Fatalf("before: %v", err)
 	}
 	restoreAlpha, restoreBeta := p.Alpha.Isolate(p.Link), p.Beta.Isolate(p.Link)
 	said := make(chan error, 1) // one result, read at the end
-	go func() { said <- conversation.Say(90 * time.Second) }()
+	go func() { said <- conversation.Say(5 * lab.Patience) }()
 	time.Sleep(silence)
 	p.Alpha.WaitPeer("beta", lab.Patience, "found dead in the silence", func(s lab.PeerStatus) bool { return s.State != "up" })
 	restoreAlpha()
@@ -34,7 +34,7 @@ func TestOpenConnectionSurvivesTwentySecondsOfSilence(t *testing.T) {
 	}
 	t.Logf("heard %v after the link was restored", time.Since(restored).Round(time.Millisecond))
 	for range 10 {
-		if err := conversation.Say(5 * time.Second); err != nil {
+		if err := conversation.Say(lab.Patience); err != nil {
 			t.Fatalf("after: %v", err)
 		}
 	}

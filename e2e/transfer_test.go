@@ -39,7 +39,7 @@ func transferMB(t *testing.T) int64 {
 // and whichever offloads are in use at either end. TCP is hashed at both ends; each
 // datagram of UDP is compared, and none may arrive twice.
 func TestTransfersArriveWholeOverAWireThatDisturbs(t *testing.T) {
-	byItself(t)
+	t.Parallel()
 	cases := []struct {
 		name        string
 		mode        string
@@ -82,7 +82,7 @@ func TestTransfersArriveWholeOverAWireThatDisturbs(t *testing.T) {
 // The same where the kernel loses packets on their way in: whole super-packets, single
 // packets on a wire that segments, and on one whose driver makes no checksums either.
 func TestTransfersArriveWholeOverAWireThatLoses(t *testing.T) {
-	byItself(t)
+	t.Parallel()
 	for name, change := range map[string]func(*lab.Link) error{
 		"whole":      func(*lab.Link) error { return nil },
 		"segmenting": func(wire *lab.Link) error { return wire.Segment(true) },

@@ -307,7 +307,7 @@ func TestForeignSourcesAreDroppedAndCounted(t *testing.T) {
 	wantPing(t, p.Alpha, lab.BetaInner4)
 	wantPing(t, p.Alpha, lab.BetaInner6)
 	before := p.Beta.MustPeer("alpha").Drops["source"]
-	if r := p.Alpha.Ping(lab.BetaInner4, 5, "-w", "3", "-I", "10.99.0.1"); r.Received != 0 {
+	if r := p.Alpha.Ping(lab.BetaInner4, 5, "-w", "6", "-I", "10.99.0.1"); r.Received != 0 {
 		t.Errorf("%d answers to a foreign source", r.Received)
 	}
 	p.Beta.WaitPeer("alpha", lab.Patience, "five drops by source", func(s lab.PeerStatus) bool {

@@ -17,6 +17,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// flowPatience is how long after the last datagram of a flow was sent another may come.
+const flowPatience = 2 * time.Second
+
 // numberSize is the number in front of each datagram of a Flow, in bytes.
 const numberSize = 8
 
@@ -141,9 +144,9 @@ func (f Flow) receive(conn *net.UDPConn, sent <-chan struct{}) (r Flowed, err er
 	seen := make([]bool, f.Count)
 	buffer, want := make([]byte, 1<<16), make([]byte, 0, f.Size)
 	for {
-		patience := 2 * burstPatience
+		patience := flowPatience
 		if r.Arrived == f.Count {
-			patience = burstPatience / 10
+			patience /= 100 // only for what may come twice
 		}
 		if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 			return r, err

@@ -30,8 +30,8 @@ const (
 	// namePrefix begins the name of every namespace and directory a lab makes.
 	namePrefix = "tundlab-"
 
-	// Patience bounds a wait for what must happen, on a machine however busy. It is no
-	// measurement.
+	// Patience bounds a wait for what must happen, on a machine however busy: it means
+	// "hangs", and measures nothing.
 	Patience = time.Minute
 )
 
@@ -55,7 +55,8 @@ type Lab struct {
 	name  string
 	nodes []*Node
 	links int
-	ends  []func() // run when what runs on the nodes has ended
+	ends  []func()      // run when what runs on the nodes has ended
+	last  time.Duration // how long what the nodes leave behind may need to go
 }
 
 // Need returns what is missing for a lab on this machine, or "" if nothing is.
@@ -85,7 +86,7 @@ func New(tb TB, bin Binaries) *Lab {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		tb.Fatalf("lab: %v", err)
 	}
-	l := &Lab{tb: tb, bin: bin, dir: dir, name: filepath.Base(dir)}
+	l := &Lab{tb: tb, bin: bin, dir: dir, name: filepath.Base(dir), last: Patience}
 	tb.Cleanup(l.close)
 	return l
 }

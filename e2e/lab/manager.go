@@ -114,15 +114,3 @@ func (m *Manager) Status() string {
 	}
 	return strings.TrimPrefix(all[len(all)-1].Text, "STATUS=")
 }
-
-// LongestSilence is the longest time between two pings of the watchdog since a moment, the end included.
-func (m *Manager) LongestSilence(since time.Time) time.Duration {
-	last, longest := since, time.Duration(0)
-	for _, ping := range append(m.Heard("WATCHDOG=1"), Notice{At: time.Now()}) {
-		if ping.At.After(since) {
-			longest = max(longest, ping.At.Sub(last))
-			last = ping.At
-		}
-	}
-	return longest
-}

@@ -17,12 +17,8 @@ import (
 	"time"
 )
 
-const (
-	// ctlLimit ends a tunctl that hangs, so that the test can say so.
-	ctlLimit = time.Minute
-	// leftoverLimit is how long what a node leaves behind may need to go.
-	leftoverLimit = 10 * time.Second
-)
+// ctlLimit ends a tunctl that hangs, so that the test can say so.
+const ctlLimit = 2 * time.Minute
 
 // Node is one host: a namespace, a directory, and at most one running tund.
 type Node struct {
@@ -368,7 +364,7 @@ func (n *Node) conclude() {
 			tb.Errorf("node %s: tund did not end within %v after SIGTERM", n.Name, Patience)
 		}
 	}
-	if left := n.Leftovers(leftoverLimit); len(left) > 0 {
+	if left := n.Leftovers(n.lab.last); len(left) > 0 {
 		tb.Errorf("node %s: left behind: %s", n.Name, strings.Join(left, ", "))
 		killAll(processesIn(n.Namespace))
 	}

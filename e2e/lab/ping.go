@@ -29,10 +29,9 @@ type reply struct {
 type PingResult struct {
 	Sent, Received, Duplicates, Lost int
 
-	// LongestGap is the longest time between two replies that followed each other.
+	// LongestGap is the longest time between two replies that followed each other, to be
+	// shown.
 	LongestGap time.Duration
-	// LongestTime is the longest round trip.
-	LongestTime time.Duration
 	// Missing are the stretches of requests without an answer, with the time at which
 	// each ended.
 	Missing []string
@@ -42,8 +41,7 @@ type PingResult struct {
 
 // String returns the result in one line.
 func (r PingResult) String() string {
-	text := fmt.Sprintf("%d sent, %d lost, longest gap %v, longest round trip %v",
-		r.Sent, r.Lost, r.LongestGap.Round(time.Millisecond), r.LongestTime.Round(100*time.Microsecond))
+	text := fmt.Sprintf("%d sent, %d lost, longest gap %v", r.Sent, r.Lost, r.LongestGap.Round(time.Millisecond))
 	if len(r.Missing) > 0 {
 		text += ", missing " + strings.Join(r.Missing, ", ")
 	}
@@ -55,7 +53,7 @@ func (r PingResult) String() string {
 // ones: how late the last of their answers may be is no question of how fast the others came.
 func (n *Node) Ping(address string, count int, args ...string) PingResult {
 	n.lab.tb.Helper()
-	s := n.ping(append([]string{"-i", "0.4", "-w", "10", "-c", strconv.Itoa(count), address}, args...)...)
+	s := n.ping(append([]string{"-i", "0.4", "-w", "60", "-c", strconv.Itoa(count), address}, args...)...)
 	r := s.result(s.sent)
 	r.Sent = min(r.Sent, count)
 	r.Lost = r.Sent - s.answered(r.Sent)
@@ -162,7 +160,6 @@ func (s *series) result(sent int) PingResult {
 			continue
 		}
 		seen[reply.seq] = true
-		r.LongestTime = max(r.LongestTime, reply.took)
 		if i > 0 {
 			r.LongestGap = max(r.LongestGap, reply.at.Sub(s.replies[i-1].at))
 		}

@@ -180,6 +180,13 @@ func (p *Ping) take(message []byte, now time.Time) {
 	p.replies = append(p.replies, reply{seq: seq, at: now, took: now.Sub(p.began[seq-1])})
 }
 
+// Sent returns how many requests were sent so far, or are about to be.
+func (p *Ping) Sent() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sent
+}
+
 // Replies returns how many answers came so far.
 func (p *Ping) Replies() int {
 	p.mu.Lock()
@@ -187,50 +194,28 @@ func (p *Ping) Replies() int {
 	return len(p.replies)
 }
 
-// GapSince returns the longest time without an answer since some moment, the present one
-// included.
-func (p *Ping) GapSince(start time.Time) time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	longest, last := time.Duration(0), start
-	for _, reply := range p.replies {
-		if reply.at.After(last) {
-			longest = max(longest, reply.at.Sub(last))
-			last = reply.at
-		}
-	}
-	return max(longest, time.Since(last))
-}
-
 // Stop ends the ping and returns the result. What counts are the requests up to one that is
-// answered and was sent from now on: those behind it may be on their way still. Where none
-// is answered any more, as many may be as were sent within the longest round trip.
+// answered and was sent from now on: those behind it may be on their way still. Where none is
+// answered any more, all that were sent count.
 func (p *Ping) Stop() PingResult {
 	p.node.lab.tb.Helper()
 	last, caughtUp := p.catchUp()
 	p.halt()
-	if caughtUp {
-		return p.result(last)
+	if !caughtUp {
+		last = p.sent
 	}
-	r := p.result(p.sent)
-	r.Lost -= min(r.Lost, 1+int(r.LongestTime/pingInterval))
-	return r
+	return p.result(last)
 }
 
 // catchUp waits until a request is answered that was sent from now on, and returns which.
-// Where nothing is answered at this time it does not wait.
 func (p *Ping) catchUp() (last int, ok bool) {
-	const dead = 5 * time.Second // longer than the programs under test keep packets waiting
 	start := time.Now()
 	ticker := time.NewTicker(pingInterval)
 	defer ticker.Stop()
 	for ; time.Since(start) < Patience; <-ticker.C {
 		newest, answered := p.newest()
-		switch {
-		case answered && newest.at.Add(-newest.took).After(start):
+		if answered && newest.at.Add(-newest.took).After(start) {
 			return newest.seq, true
-		case !answered || time.Since(newest.at) > dead:
-			return 0, false
 		}
 	}
 	return 0, false

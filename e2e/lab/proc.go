@@ -173,3 +173,32 @@ func Policies(pid int) (map[uint32]int, error) {
 	}
 	return threads, nil
 }
+
+// Schedule changes how every thread of a process is scheduled. A new one is scheduled like that
+// which began it, so there is an end to them.
+func Schedule(pid int, attr unix.SchedAttr) error {
+	attr.Size = unix.SizeofSchedAttr
+	dir := fmt.Sprintf("/proc/%d/task", pid)
+	done := map[string]bool{}
+	for more := true; more; {
+		more = false
+		tasks, err := os.ReadDir(dir)
+		if err != nil {
+			return err
+		}
+		for _, task := range tasks {
+			if done[task.Name()] {
+				continue
+			}
+			done[task.Name()], more = true, true
+			tid, err := strconv.Atoi(task.Name())
+			if err != nil {
+				return err
+			}
+			if err := unix.SchedSetAttr(tid, &attr, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+				return err
+			}
+		}
+	}
+	return nil
+}

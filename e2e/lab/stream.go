@@ -34,24 +34,20 @@ type sent struct {
 }
 
 type arrived struct {
-	bytes      int64
-	hash       [sha256.Size]byte
-	longestGap time.Duration
-	err        error
+	bytes int64
+	hash  [sha256.Size]byte
+	err   error
 }
 
 // StreamResult says what became of a stream.
 type StreamResult struct {
 	Bytes int64
 	Took  time.Duration
-	// LongestGap is the longest time in which nothing arrived.
-	LongestGap time.Duration
 }
 
 // String returns the result in one line.
 func (r StreamResult) String() string {
-	return fmt.Sprintf("%d MB in %v, %.0f Mbit/s, longest gap %v",
-		r.Bytes>>20, r.Took.Round(time.Millisecond), float64(r.Bytes)*8/1e6/r.Took.Seconds(), r.LongestGap.Round(time.Millisecond))
+	return fmt.Sprintf("%d MB in %v, %.0f Mbit/s", r.Bytes>>20, r.Took.Round(time.Millisecond), float64(r.Bytes)*8/1e6/r.Took.Seconds())
 }
 
 // StartStream begins a stream from the node to a program on another, which listens on
@@ -68,6 +64,9 @@ func (n *Node) StartStream(to *Node, address netip.Addr, rate int64) *Stream {
 		n.lab.tb.Fatalf("node %s: %v", n.Name, err)
 	}
 	n.lab.tb.Cleanup(func() { _ = conn.Close() })
+	if err := conn.(*net.TCPConn).SetWriteBuffer(sendBuffer); err != nil {
+		n.lab.tb.Fatalf("node %s: %v", n.Name, err)
+	}
 	other, err := listener.Accept()
 	if err != nil {
 		n.lab.tb.Fatalf("node %s: %v", to.Name, err)
@@ -100,7 +99,7 @@ func (s *Stream) Stop(limit time.Duration) StreamResult {
 	} else if out.bytes != in.bytes || out.hash != in.hash {
 		s.tb.Errorf("stream: sent %d bytes, hash %x; %d arrived, hash %x", out.bytes, out.hash[:8], in.bytes, in.hash[:8])
 	}
-	return StreamResult{Bytes: in.bytes, Took: took, LongestGap: in.longestGap}
+	return StreamResult{Bytes: in.bytes, Took: took}
 }
 
 // send writes different blocks, so many bytes a second, until the stream is stopped.
@@ -133,9 +132,8 @@ func receiveAll(conn net.Conn) (in arrived) {
 	defer func() { _ = conn.Close() }()
 	sum := sha256.New()
 	block := make([]byte, blockSize)
-	for last := time.Now(); ; {
+	for {
 		n, err := conn.Read(block)
-		now := time.Now()
 		if errors.Is(err, io.EOF) {
 			sum.Sum(in.hash[:0])
 			return in
@@ -144,8 +142,6 @@ func receiveAll(conn net.Conn) (in arrived) {
 			in.err = fmt.Errorf("receive: %w", err)
 			return in
 		}
-		in.longestGap = max(in.longestGap, now.Sub(last))
-		last = now
 		sum.Write(block[:n])
 		in.bytes += int64(n)
 	}

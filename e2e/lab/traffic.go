@@ -126,7 +126,7 @@ func content() []byte {
 func (n *Node) Dial(ctx context.Context, address string) (net.Conn, error) {
 	var conn net.Conn
 	err := n.Do(func() (err error) {
-		dialer := net.Dialer{Timeout: 10 * time.Second}
+		dialer := net.Dialer{Timeout: Patience}
 		dialer.SetMultipathTCP(false)
 		conn, err = dialer.DialContext(ctx, "tcp", address)
 		return err

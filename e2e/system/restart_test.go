@@ -1,39 +1,33 @@
 package system
 
-import (
-	"fmt"
-	"testing"
-)
+import "testing"
 
 func TestPlannedRestartsLoseNothing(t *testing.T) {
-	alone(t)
+	t.Parallel()
 	p := upPair(t)
 	l := p.start()
 	for i := range 20 {
-		m := []*Machine{p.alpha, p.beta}[i%2]
-		l.wantInTime(fmt.Sprintf("restart %d", i+1), func() { restart(t, p, m) })
+		restart(t, p, []*Machine{p.alpha, p.beta}[i%2])
 	}
 	l.wantNothingLost("20 restarts")
 }
 
 // Without systemd's doing tund replaces itself, under the same process id.
 func TestRestartByTunctlLosesNothing(t *testing.T) {
-	alone(t)
+	t.Parallel()
 	p := upPair(t)
 	l := p.start()
 	for _, m := range []*Machine{p.alpha, p.beta} {
 		pid := m.MainPID()
-		l.wantInTime("tunctl restart on "+m.Name, func() {
-			m.Run("tunctl", "restart")
-			p.awaitUp()
-			wantResumed(t, m)
-		})
+		m.Run("tunctl", "restart")
+		p.awaitUp()
+		wantResumed(t, m)
 		if got := m.MainPID(); got != pid {
 			t.Errorf("%s: main process is %d, was %d", m.Name, got, pid)
 		}
 		wantOutput(t, m, "active", "systemctl", "is-active", unit)
 	}
-	l.wantInTime("restart by systemd afterwards", func() { restart(t, p, p.alpha) })
+	restart(t, p, p.alpha)
 	l.wantNothingLost("tunctl restart")
 }
 
@@ -51,7 +45,7 @@ func restart(t *testing.T, p *pair, m *Machine) {
 
 // Restarts one after the other, without waiting for anything but systemctl.
 func TestHastyRestartsLoseNothing(t *testing.T) {
-	alone(t)
+	t.Parallel()
 	p := upPair(t)
 	l := p.start()
 	for range 10 {

@@ -13,9 +13,6 @@ const (
 	// config is the configuration that the package installs.
 	config = "/etc/tund/tund.toml"
 
-	// longestGap bounds how long a planned restart may keep traffic waiting.
-	longestGap = 300 * time.Millisecond
-
 	alphaInner = "10.77.0.1"
 	betaInner  = "10.77.0.2"
 
@@ -29,19 +26,6 @@ type pair struct {
 	*Fleet
 	alpha, beta *Machine
 	link        *lab.Link
-}
-
-// alone begins a test that judges times, with no other beside it, and before all other work
-// of this machine.
-func alone(t *testing.T) {
-	t.Helper()
-	repositories(t) // this process makes what tests need while the first ones run
-	for _, suite := range []string{"bookworm", "trixie"} {
-		if _, err := RootFS(suite); err != nil {
-			t.Fatal(err)
-		}
-	}
-	lab.Prefer(t)
 }
 
 // newPair boots two machines, each of its suite, and installs the package on both.
@@ -169,17 +153,6 @@ func (l *load) wantNothingLost(what string) {
 			l.p.logDrops()
 		}
 	}
-}
-
-// wantInTime does something of which the traffic should notice next to nothing, and fails
-// the test if no answer came for longer than longestGap.
-func (l *load) wantInTime(what string, do func()) {
-	l.p.t.Helper()
-	lab.WantInTime(l.p.t, "no answer, "+what, longestGap, func() time.Duration {
-		start := time.Now()
-		do()
-		return max(l.out.GapSince(start), l.back.GapSince(start))
-	})
 }
 
 // wantResumed fails the test unless a machine's tund goes on with the keys of the one
