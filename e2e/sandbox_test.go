@@ -16,7 +16,7 @@ import (
 )
 
 // walls are what confines a child, as status shows it.
-var walls = []string{"no-new-privs", "landlock", "seccomp"}
+var walls = []string{"no-new-privs", "landlock", "seccomp", "not-root"}
 
 // A child in its sandbox does all that a tunnel may ask of it, and the kernel refuses it nothing.
 func TestConfinedChildrenDoTheirWork(t *testing.T) {

@@ -23,12 +23,20 @@ func (p *program) showPeer(peer ctl.PeerStatus) {
 		{"dropped", or(drops(peer.Drops), "nothing")},
 		{"cipher", cipher(peer)},
 		{"offload", or(strings.Join(peer.Offload, ", "), "none")},
-		{"sandbox", or(strings.Join(peer.Sandbox, ", "), "none")},
+		{"sandbox", confinement(peer)},
 		{"child", child(peer)},
 		{"last error", or(peer.LastError, "none")},
 	} {
 		p.printf("%-12s%s\n", line.key+":", line.value)
 	}
+}
+
+func confinement(peer ctl.PeerStatus) string {
+	text := or(strings.Join(peer.Sandbox, ", "), "none")
+	if len(peer.SandboxLacks) > 0 {
+		text += "; lacks " + strings.Join(peer.SandboxLacks, ", ")
+	}
+	return text
 }
 
 func endpoint(peer ctl.PeerStatus) string {

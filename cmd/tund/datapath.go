@@ -83,7 +83,8 @@ func movePackets(log *slog.Logger, engine aead.Engine) error {
 	parent := newParent(stop)
 	walls, err := confine(log)
 	if err != nil {
-		return err
+		return errors.Join(err, parent.Send(pipe.Hello{Version: pipe.Version, PID: uint32(os.Getpid())}),
+			parent.Send(pipe.Fatal{Reason: err.Error()}))
 	}
 	timer := sandbox.NewAlarm()
 	go timer.Run() // ends when the datapath stops it
@@ -126,22 +127,32 @@ const fewProcessors = 2
 const linger = 100 * time.Millisecond
 
 // confine closes the sandbox before the first byte is read from device, socket or pipe.
-// A wall that this machine can't provide is worth a warning.
+// A wall that this machine can't provide is worth a warning, or the end where it is required.
 func confine(log *slog.Logger) (pipe.Walls, error) {
 	walls := pipe.WallNoNewPrivs // or Enter had refused
 	c, err := sandbox.Confine(pipe.FDSocket)
 	if err != nil {
 		return walls, err
 	}
-	if c.Landlock == nil {
-		walls |= pipe.WallLandlock
-	} else {
-		log.Warn("sandbox without landlock", "reason", c.Landlock.Error())
-	}
-	if c.Seccomp == nil {
-		walls |= pipe.WallSeccomp
-	} else {
-		log.Warn("sandbox without seccomp", "reason", c.Seccomp.Error())
+	required := os.Getenv(pipe.SandboxVariable) == pipe.SandboxRequired
+	for _, wall := range []struct {
+		of       pipe.Walls
+		lacking  error
+		demanded bool
+	}{
+		{pipe.WallLandlock, c.Landlock, required},
+		{pipe.WallSeccomp, c.Seccomp, required},
+		{pipe.WallUser, c.User, false}, // whether tund may change ids is no matter of the kernel
+	} {
+		if wall.lacking == nil {
+			walls |= wall.of
+			continue
+		}
+		lacking := fmt.Errorf("%s: %w", wall.of.Names()[0], wall.lacking)
+		if wall.demanded {
+			return walls, fmt.Errorf(`sandbox lacks %w (node.sandbox = "best-effort" goes on without)`, lacking)
+		}
+		log.Warn("sandbox is not whole", "reason", lacking.Error())
 	}
 	return walls, nil
 }

@@ -91,7 +91,7 @@ func wantSandbox(t *testing.T, m *Machine) {
 	}
 	// The kernel of this machine is the machines' too.
 	if _, _, errno := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION); errno == 0 {
-		wantOutput(t, m, "", "sh", "-c", "journalctl --quiet -o cat -u tund | grep -F 'without landlock' || true")
+		wantOutput(t, m, "", "sh", "-c", "journalctl --quiet -o cat -u tund | grep -F 'sandbox is not whole' || true")
 	}
 }
 

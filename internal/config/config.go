@@ -22,6 +22,12 @@ const (
 	EngineIPsecMB = "ipsec-mb" // Intel's IPsec Multi-Buffer library
 )
 
+// The values of node.sandbox.
+const (
+	SandboxRequired   = "required"    // no child runs without Landlock and seccomp
+	SandboxBestEffort = "best-effort" // it runs with what there is
+)
+
 // The values of peer.NAME.offload.
 const (
 	OffloadAuto = "auto" // all that the kernel has
@@ -56,6 +62,7 @@ type Node struct {
 	Reload         string           `toml:"reload"`
 	AEAD           []keys.AEAD      `toml:"aead"` // in order of preference; empty: by CPU
 	Engine         string           `toml:"engine"`
+	Sandbox        string           `toml:"sandbox"`
 
 	PrivateKey keys.Secret `toml:"-"` // the content of PrivateKeyFile; zero after Parse
 }

@@ -99,7 +99,7 @@ func TestDefaultsAreThoseOfTheDocumentation(t *testing.T) {
 	want := &config.Config{
 		Path: testPath,
 		Node: config.Node{
-			PrivateKeyFile: "/etc/tund/k", Reload: config.ReloadAuto, Engine: config.EngineAuto,
+			PrivateKeyFile: "/etc/tund/k", Reload: config.ReloadAuto, Engine: config.EngineAuto, Sandbox: config.SandboxRequired,
 			Listen: []netip.AddrPort{netip.MustParseAddrPort("[::]:7900")},
 		},
 		Peers: []config.Peer{{

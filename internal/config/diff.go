@@ -45,13 +45,16 @@ func (d Difference) Changed() bool {
 // alone, so that a key that only moved costs no session.
 func Diff(old, next *Config) Difference {
 	d := Difference{Identity: !old.Node.PrivateKey.Equal(&next.Node.PrivateKey)}
+	var started []string
 	for _, f := range nodeFields {
 		if f.get(&old.Node) != f.get(&next.Node) || f.Name == "private_key_file" && d.Identity {
 			d.Node = append(d.Node, f.Name)
 			d.Listen = d.Listen || f.Class == Listen
+			if f.Class == Child { // what a child learns once, at its start
+				started = append(started, f.Name)
+			}
 		}
 	}
-	engine := old.Node.Engine != next.Node.Engine
 	for i, j := 0, 0; i < len(old.Peers) || j < len(next.Peers); {
 		switch order := compareNames(old.Peers, i, next.Peers, j); {
 		case order < 0:
@@ -62,8 +65,8 @@ func Diff(old, next *Config) Difference {
 			j++
 		default:
 			change := diffPeer(&old.Peers[i], &next.Peers[j])
-			if engine { // a child chooses it once, at its start
-				change.Action, change.Keys = ActionChild, append(change.Keys, "engine")
+			if len(started) > 0 {
+				change.Action, change.Keys = ActionChild, append(change.Keys, started...)
 			}
 			d.Peers = append(d.Peers, change)
 			i++

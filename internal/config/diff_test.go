@@ -68,7 +68,7 @@ func TestClassesAreThoseThatThePeersRelyOn(t *testing.T) {
 		case config.Live:
 		}
 	}
-	if want := []string{"engine", "public_key", "mode", "interface", "bridge", "queue", "offload"}; !slices.Equal(child, want) {
+	if want := []string{"engine", "sandbox", "public_key", "mode", "interface", "bridge", "queue", "offload"}; !slices.Equal(child, want) {
 		t.Errorf("class child: %v, want %v", child, want)
 	}
 	if !slices.Equal(listen, []string{"listen"}) {
@@ -76,13 +76,14 @@ func TestClassesAreThoseThatThePeersRelyOn(t *testing.T) {
 	}
 }
 
-func TestAnotherEngineNeedsEveryChildAnew(t *testing.T) {
+func TestAnotherEngineOrSandboxNeedsEveryChildAnew(t *testing.T) {
 	peers := peerTable("a", "") + peerTable("b", "mtu = 1400\n")
 	old := mustParse(t, nodeTable+peers)
-	next := mustParse(t, nodeTable+"engine = \"go\"\n"+peers)
-	want := config.Difference{Node: []string{"engine"}, Peers: []config.Change{
-		{Name: "a", Action: config.ActionChild, Keys: []string{"engine"}},
-		{Name: "b", Action: config.ActionChild, Keys: []string{"engine"}},
+	next := mustParse(t, nodeTable+"engine = \"go\"\nsandbox = \"best-effort\"\n"+peers)
+	both := []string{"engine", "sandbox"}
+	want := config.Difference{Node: both, Peers: []config.Change{
+		{Name: "a", Action: config.ActionChild, Keys: both},
+		{Name: "b", Action: config.ActionChild, Keys: both},
 	}}
 	if got := config.Diff(old, next); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)

@@ -105,6 +105,16 @@ var nodeFields = []field[Node]{
 		set: func(v value, n *Node) { n.Engine = scalar(v, oneOf(EngineAuto, EngineGo, EngineIPsecMB)) },
 		get: func(n *Node) string { return quote(n.Engine) },
 	},
+	{
+		Key: Key{
+			Table: tableNode, Name: "sandbox", Type: "string", Class: Child, Default: `"required"`,
+			Doc: `"required" runs no peer's child on a kernel that can't lock it in with Landlock and seccomp: the peer says ` +
+				`so. "best-effort" runs it with what the kernel has; tunctl status PEER shows what it lacks. ` +
+				"All peers' children are made anew.",
+		},
+		set: func(v value, n *Node) { n.Sandbox = scalar(v, oneOf(SandboxRequired, SandboxBestEffort)) },
+		get: func(n *Node) string { return quote(n.Sandbox) },
+	},
 }
 
 var peerFields = []field[Peer]{

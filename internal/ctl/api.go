@@ -178,8 +178,9 @@ type PeerStatus struct {
 	AEAD         string    `json:"aead"` // "": no key yet
 	Engine       string    `json:"engine"`
 	Offload      []string  `json:"offload"`
-	Sandbox      []string  `json:"sandbox"` // what confines the child
-	Since        time.Time `json:"since"`   // when the peer came into this state, by the clock as it is set now; rekeying is up
+	Sandbox      []string  `json:"sandbox"`       // what confines the child
+	SandboxLacks []string  `json:"sandbox_lacks"` // what should as well, and can't
+	Since        time.Time `json:"since"`         // when the peer came into this state, by the clock as it is set now; rekeying is up
 	StateAgeS    int64     `json:"state_age_s"`
 	Restarts     uint64    `json:"restarts"`
 	LastError    string    `json:"last_error"` // "": none

@@ -29,7 +29,7 @@ func (s *Status) complete() {
 	s.Peers = append([]PeerStatus{}, s.Peers...) // not the backend's own array
 	for i := range s.Peers {
 		s.Peers[i].Offload = list(s.Peers[i].Offload)
-		s.Peers[i].Sandbox = list(s.Peers[i].Sandbox)
+		s.Peers[i].Sandbox, s.Peers[i].SandboxLacks = list(s.Peers[i].Sandbox), list(s.Peers[i].SandboxLacks)
 	}
 }
 

@@ -146,7 +146,7 @@ func (d *Daemon) prepare(cfg *config.Config) error {
 	}
 	d.node, d.tried = newNode(cfg, net, held), cfg.Digest
 	d.shelve(d.o.Inherited)
-	d.open = peer.NewOpener(net, d.shelf, d.node.engine, d.o.Command)
+	d.open = peer.NewOpener(net, d.shelf, d.node.choices, d.o.Command)
 	d.gates = &gates{log: d.log, inherited: d.sockets, options: session.ListenerOptions{
 		Log:      d.log,
 		Identity: d.node.Identity(),

@@ -11,6 +11,7 @@ import (
 	"tund/internal/config"
 	"tund/internal/keys"
 	"tund/internal/netcfg"
+	"tund/internal/peer"
 )
 
 // ethernetMTU is taken for the outer MTU where no route tells.
@@ -72,8 +73,11 @@ func (n *node) AEADs() []keys.AEAD {
 	return aead.Preferred()
 }
 
-// engine is the choice of what seals and opens, for the next child.
-func (n *node) engine() string { return n.config().Node.Engine }
+// choices are those for the next child.
+func (n *node) choices() peer.Choices {
+	c := n.config().Node
+	return peer.Choices{Engine: c.Engine, WholeSandbox: c.Sandbox == config.SandboxRequired}
+}
 
 // Local implements peer.Node: the first listen address that fits, so that datagrams
 // leave from where the door receives, or any address and port.

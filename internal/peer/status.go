@@ -73,7 +73,7 @@ func (p *Peer) status() ctl.PeerStatus {
 		ChildPID:  p.child.pid,
 		MTU:       p.view.mtu,
 		Offload:   []string{},
-		Sandbox:   []string{},
+		Sandbox:   []string{}, SandboxLacks: []string{},
 		Restarts:  p.child.restarts,
 		LastError: p.view.lastError,
 
@@ -108,6 +108,7 @@ func count(s *ctl.PeerStatus, c pipe.Stats) {
 	}
 	s.Engine = c.Engine
 	s.Offload, s.Sandbox = append([]string{}, c.Offloads.Names()...), append([]string{}, c.Sandbox.Names()...)
+	s.SandboxLacks = append([]string{}, c.Sandbox.Lacking()...)
 	s.Lost = c.Missing
 	if sent := c.Received + c.Missing; sent > 0 {
 		loss := float64(c.Missing) / float64(sent)

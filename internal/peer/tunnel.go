@@ -109,7 +109,7 @@ type tunnel struct {
 type maker struct {
 	net     *netcfg.Manager
 	shelf   Shelf
-	engine  func() string
+	choices func() Choices
 	command func(name string) *exec.Cmd
 	gate    *supervisor.Gate
 }
@@ -122,12 +122,25 @@ const startsAtOnce = 4
 // machine that is no time; it takes longer while others make many devices.
 const runningLimit = time.Second
 
-// NewOpener returns the Opener of the real thing. engine says what a child
-// shall seal and open with, when it starts. command makes the process of a child; nil
+// Choices are what the configuration says of all children; each learns it when it starts.
+type Choices struct {
+	Engine       string // what it seals and opens with
+	WholeSandbox bool   // it does not run with less
+}
+
+func (c Choices) environment() []string {
+	env := []string{pipe.EngineVariable + "=" + c.Engine}
+	if c.WholeSandbox {
+		env = append(env, pipe.SandboxVariable+"="+pipe.SandboxRequired)
+	}
+	return env
+}
+
+// NewOpener returns the Opener of the real thing. command makes the process of a child; nil
 // stands for this program in its other role.
-func NewOpener(net *netcfg.Manager, shelf Shelf, engine func() string, command func(name string) *exec.Cmd) Opener {
+func NewOpener(net *netcfg.Manager, shelf Shelf, choices func() Choices, command func(name string) *exec.Cmd) Opener {
 	gate := supervisor.NewGate(startsAtOnce * runtime.NumCPU())
-	return (&maker{net: net, shelf: shelf, engine: engine, command: command, gate: gate}).open
+	return (&maker{net: net, shelf: shelf, choices: choices, command: command, gate: gate}).open
 }
 
 func (m *maker) open(o Opening) (Tunnel, error) {
@@ -146,7 +159,7 @@ func (m *maker) open(o Opening) (Tunnel, error) {
 		Socket:      t.socket.File(),
 		Command:     m.command,
 		Gate:        m.gate,
-		Environment: func() []string { return []string{pipe.EngineVariable + "=" + m.engine()} },
+		Environment: func() []string { return m.choices().environment() },
 		Configure:   func() pipe.Configure { return *t.configure.Load() },
 		Events:      o.Events,
 	}

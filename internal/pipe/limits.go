@@ -16,6 +16,13 @@ const MaxStates = 2 * MaxSlots
 // loads it before it hears of anything else.
 const EngineVariable = "TUND_ENGINE"
 
+// SandboxVariable tells a child in the same way, with SandboxRequired, that it must not go on without
+// a part of its sandbox that this machine does not offer.
+const (
+	SandboxVariable = "TUND_SANDBOX"
+	SandboxRequired = "required"
+)
+
 // ReasonDeviceGone is the Fatal reason of a child whose device has been deleted: a
 // new child alone would not help.
 const ReasonDeviceGone = "device gone"

@@ -211,7 +211,7 @@ func (r *reader) offloads() Offloads {
 
 func (r *reader) walls() Walls {
 	w := Walls(r.byte())
-	r.require(w <= wallsKnown)
+	r.require(w <= AllWalls)
 	return w
 }
 

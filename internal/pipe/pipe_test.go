@@ -469,7 +469,7 @@ func FuzzReceive(f *testing.F) {
 }
 
 func TestEveryWallHasItsName(t *testing.T) {
-	if got, want := wallsKnown.Names(), []string{"no-new-privs", "landlock", "seccomp"}; !slices.Equal(got, want) {
+	if got, want := AllWalls.Names(), []string{"no-new-privs", "landlock", "seccomp", "not-root"}; !slices.Equal(got, want) {
 		t.Errorf("called %q, want %q", got, want)
 	}
 	if names := Walls(0).Names(); len(names) != 0 {

@@ -8,9 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Confinement says what of the closed sandbox the kernel refused for lack of support,
-// and why: nil for what is in force.
+// A Confinement says what of the closed sandbox could not be had, and why: nil for what is in
+// force.
 type Confinement struct {
+	User     error // none of its ids is root's: see Drop
 	Landlock error // access to files, ports and processes
 	Seccomp  error // system calls
 }
@@ -25,7 +26,7 @@ func Confine(lastFD int) (Confinement, error) {
 	if err := setLimits(lastFD); err != nil {
 		return Confinement{}, fmt.Errorf("confine: %w", err)
 	}
-	var c Confinement
+	c := Confinement{User: ownIDs()}
 	for _, part := range []struct {
 		offered func() error
 		enforce func() error

@@ -16,8 +16,8 @@
 // The roles are told apart by their word in argv alone. Nothing is won by starting
 // stage 2 directly: it refuses to run with any privilege.
 //
-// After Confine a child has no capability and cannot gain one (no_new_privs), is not
-// root, cannot be traced or dumped, and has the descriptors 0 to 6 only. It opens and
+// After Confine a child has no capability and cannot gain one (no_new_privs), is not root
+// unless its parent had not the right to change that, cannot be traced or dumped, and has the descriptors 0 to 6 only. It opens and
 // makes nothing: no file, socket, pipe or process. Three walls stand one behind the other: it has
 // no right to most of it, Landlock forbids it to all of its threads, and a filter (seccomp)
 // refuses the system calls. docs/architecture.md says what is left to it.

@@ -1,13 +1,10 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"os"
-	"os/user"
 	"runtime"
-	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -19,19 +16,13 @@ const (
 	Role      = "datapath"       // stage 2: calls Enter
 )
 
-// account is the user that children of a root tund run as, where it exists.
-const account = "tund"
-
-// nobody is the user and group otherwise: the kernel's overflow ids.
-const nobody = 65534
-
 // Drop gives up all privileges of the calling thread and executes this program again
 // with the given argv and environment. Of the open descriptors, the new program gets
 // those up to lastFD. Drop returns only if that did not work; the process
 // must then end, since it is half stripped.
 //
-// A process of root becomes user tund (nobody, if there is no such user) with no
-// groups. Any other stays who it is: it has not the right to change.
+// A process of root becomes user tund (nobody, if there is no such user) with no groups, as far as
+// its capabilities allow; Confine says what is left of root. Any other stays who it is.
 func Drop(lastFD int, argv, env []string) error {
 	runtime.LockOSThread() // never unlocked: execve keeps this thread only
 	if err := dropPrivileges(); err != nil {
@@ -51,11 +42,7 @@ func Drop(lastFD int, argv, env []string) error {
 // where package syscall would ask all threads.
 func dropPrivileges() error {
 	dropBounding()
-	if os.Geteuid() == 0 {
-		if err := becomeAccount(); err != nil {
-			return err
-		}
-	}
+	dropIDs()
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil {
 		return fmt.Errorf("clear ambient capabilities: %w", err)
 	}
@@ -78,37 +65,4 @@ func dropBounding() {
 			return // not permitted, or beyond the last capability
 		}
 	}
-}
-
-func becomeAccount() error {
-	uid, gid := ids()
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0); errno != 0 {
-		return fmt.Errorf("clear groups: %w", errno)
-	}
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, gid, gid, gid); errno != 0 {
-		return fmt.Errorf("set group id %d: %w", gid, errno)
-	}
-	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uid, uid, uid); errno != 0 {
-		return fmt.Errorf("set user id %d: %w", uid, errno)
-	}
-	return nil
-}
-
-// ids are the user and group that a child gets.
-func ids() (uid, gid uintptr) {
-	uid, gid, err := accountIDs()
-	if err != nil || uid == 0 || gid == 0 {
-		return nobody, nobody
-	}
-	return uid, gid
-}
-
-func accountIDs() (uid, gid uintptr, err error) {
-	u, err := user.Lookup(account)
-	if err != nil {
-		return 0, 0, err
-	}
-	uid64, err1 := strconv.ParseUint(u.Uid, 10, 32)
-	gid64, err2 := strconv.ParseUint(u.Gid, 10, 32)
-	return uintptr(uid64), uintptr(gid64), errors.Join(err1, err2)
 }

@@ -38,6 +38,7 @@ func TestMain(m *testing.M) {
 	}
 	switch os.Args[1] {
 	case sandbox.RoleStart:
+		forgo(os.Getenv(keptVariable))
 		fail(sandbox.Drop(lastFD, []string{"tund", sandbox.Role, name}, os.Environ()))
 	case leakyStart:
 		fail(sandbox.Drop(lastFD+1, []string{"tund", sandbox.Role, name}, os.Environ()))
@@ -61,7 +62,7 @@ type report struct {
 	Dumpable, NoNewPrivs int
 	UID, GID             int
 	Groups               []int
-	Limits               map[string]uint64
+	User                 string            // what it has kept of root
 	Lacking              []string          // parts of the sandbox that are not in force
 	Tried                map[string]string // what each probe got; "": it was allowed
 }
@@ -80,6 +81,7 @@ func child(behaviour string) {
 	if err != nil {
 		fail(err)
 	}
+	r.User = fmt.Sprint(c.User)
 	for _, lacking := range []error{c.Landlock, c.Seccomp} {
 		if lacking != nil {
 			r.Lacking = append(r.Lacking, lacking.Error())
@@ -134,6 +136,9 @@ func startAs(t testing.TB, role, behaviour string, attr *syscall.SysProcAttr, le
 	s := &started{cmd: exec.Command("/proc/self/exe"), in: inWrite, out: json.NewDecoder(outRead)}
 	s.cmd.Args = []string{"tund", role, name}
 	s.cmd.Env = append(slices.Clone(environment), behaviourVariable+"="+behaviour)
+	if kept, ok := os.LookupEnv(keptVariable); ok {
+		s.cmd.Env = append(s.cmd.Env, keptVariable+"="+kept)
+	}
 	s.cmd.Dir = "/"
 	s.cmd.SysProcAttr = attr
 	s.cmd.Stderr = &s.log
@@ -200,7 +205,7 @@ func TestChildHasNoPrivilegeAndNoWayBack(t *testing.T) {
 			if r.Dumpable != 0 || r.NoNewPrivs != 1 {
 				t.Errorf("dumpable %d, no_new_privs %d", r.Dumpable, r.NoNewPrivs)
 			}
-			if r.UID == 0 || r.GID == 0 || slices.Contains(r.Groups, 0) {
+			if r.User != "<nil>" || r.UID == 0 || r.GID == 0 || slices.Contains(r.Groups, 0) {
 				t.Errorf("user %d, group %d, groups %v", r.UID, r.GID, r.Groups)
 			}
 			if attr.Credential == nil && len(r.Groups) != 0 {
@@ -296,7 +301,7 @@ func TestSecondStageRefusesPrivileges(t *testing.T) {
 		name, want string
 		attr       *syscall.SysProcAttr
 	}{
-		{"of root", "runs as root", nil},
+		{"of root", "has capabilities", nil},
 		{"of an ambient capability", "has capabilities", &syscall.SysProcAttr{
 			Credential:  &syscall.Credential{Uid: 64321, Gid: 64321},
 			AmbientCaps: []uintptr{unix.CAP_NET_ADMIN},
