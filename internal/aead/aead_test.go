@@ -195,11 +195,12 @@ func TestNewRefusesAnUnknownAEAD(t *testing.T) {
 	})
 }
 
-func TestPreferredNamesEveryAEADOnce(t *testing.T) {
-	got := aead.Preferred()
-	slices.Sort(got)
-	if !slices.Equal(got, all) {
-		t.Errorf("Preferred() sorted = %v, want %v", got, all)
+func TestAESIsPreferredOnlyWithInstructionsForIt(t *testing.T) {
+	if got, want := aead.PreferredWith(true), []keys.AEAD{keys.AES256GCM, keys.ChaCha20Poly1305}; !slices.Equal(got, want) {
+		t.Errorf("with instructions for AES: %v, want %v", got, want)
+	}
+	if got, want := aead.PreferredWith(false), []keys.AEAD{keys.ChaCha20Poly1305}; !slices.Equal(got, want) {
+		t.Errorf("without: %v, want %v", got, want)
 	}
 }
 

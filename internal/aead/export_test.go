@@ -5,3 +5,6 @@ var (
 	OpenFiles = openMultiBuffer
 	Verify    = verify
 )
+
+// PreferredWith is Preferred on a CPU with or without instructions for AES.
+var PreferredWith = preferred

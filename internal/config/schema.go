@@ -90,7 +90,7 @@ var nodeFields = []field[Node]{
 		Key: Key{
 			Table: tableNode, Name: "aead", Type: "list of strings", Class: Live, Default: "[]",
 			Doc: `The ciphers that may be used, in order of preference: "aes-256-gcm", "chacha20-poly1305". ` +
-				"Empty means both, AES first where the CPU has instructions for it.",
+				"Empty means both, AES first, where the CPU has instructions for AES, and ChaCha20-Poly1305 alone elsewhere.",
 		},
 		set: func(v value, n *Node) { n.AEAD = list(v, parseAEAD) },
 		get: func(n *Node) string { return quoteList(n.AEAD) },
