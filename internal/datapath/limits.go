@@ -10,7 +10,7 @@ type Limits struct {
 	FailedOpens  uint64
 }
 
-// ProtocolLimits are the limits of docs/protocol.md, part 3.
+// ProtocolLimits are the limits of docs/protocol.md, part 7.4.
 func ProtocolLimits() Limits {
 	return Limits{
 		RekeyPackets: 1 << 30,

@@ -157,8 +157,10 @@ func (p *Peer) onEstablished(l *link, body session.Established) {
 	switch {
 	case !p.cfg.Enabled:
 		l.s.Close(session.CloseDisabled, "this tunnel is disabled at the other side")
+	case p.held == heldThere:
+		l.s.Close(session.CloseStayDown, "down by your order, until tunctl up at the remote node")
 	case p.held != "":
-		l.s.Close(session.CloseStayDown, "this tunnel is down by an administrator's order until his up")
+		l.s.Close(session.CloseDisabled, "administratively down at the remote node, until tunctl up there")
 	case p.tunnel == nil:
 		l.s.Close(session.CloseDisabled, "this tunnel cannot be opened at the other side")
 	case p.links.main == nil:

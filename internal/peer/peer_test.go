@@ -275,6 +275,36 @@ func TestUpSaysThatThePeerHasToDial(t *testing.T) {
 	})
 }
 
+func TestNewSessionsAreToldWhoseOrderKeepsTheTunnelDown(t *testing.T) {
+	orders := map[string]func(ctx context.Context, w *two) error{
+		"session closed by peer: disabled: administratively down": func(ctx context.Context, w *two) error {
+			_, err := w.peers[1].Down(ctx, false)
+			return err
+		},
+		"session closed by peer: stay-down: down by your order": func(ctx context.Context, w *two) error {
+			if _, err := w.peers[0].Shutdown(ctx); err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+			defer cancel()
+			_ = w.peers[0].Up(ctx) // in vain
+			return nil
+		},
+	}
+	for want, order := range orders {
+		inTwo(t, nil, func(t *testing.T, w *two) {
+			w.await(time.Second, ctl.StateUp, 0, 1)
+			if err := order(t.Context(), w); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			if s := w.status(0); !strings.Contains(s.LastError, want) {
+				t.Errorf("the dialler has %q, not %q", s.LastError, want)
+			}
+		})
+	}
+}
+
 func TestShutdownEndsTheOtherSideUntilItsUp(t *testing.T) {
 	inTwo(t, nil, func(t *testing.T, w *two) {
 		w.await(time.Second, ctl.StateUp, 0, 1)

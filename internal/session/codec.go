@@ -42,8 +42,8 @@ func mustDecoding(extra cbor.ExtraDecErrorCond) cbor.DecMode {
 		IndefLength:       cbor.IndefLengthForbidden,
 		TagsMd:            cbor.TagsForbidden,
 		MaxNestedLevels:   8,
-		MaxArrayElements:  maxList + 1,
-		MaxMapPairs:       maxList + 1,
+		MaxArrayElements:  maxList,
+		MaxMapPairs:       maxList,
 		ExtraReturnErrors: extra,
 	}.DecMode()
 	if err != nil {

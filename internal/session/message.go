@@ -47,7 +47,7 @@ const (
 	MaxMessage = 64 << 10
 	// maxText bounds reasons and other text for people, in bytes.
 	maxText = 256
-	// maxList bounds the lists of a HELLO.
+	// maxList bounds the keys of a message, and the lists of a HELLO.
 	maxList = 64
 
 	x25519Size      = 32

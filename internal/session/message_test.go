@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fxamacker/cbor/v2"
+
 	"tund/internal/keys"
 )
 
@@ -331,4 +333,36 @@ func FuzzPrelude(f *testing.F) {
 			t.Fatalf("%x became %x", data, again)
 		}
 	})
+}
+
+// helloWith is a HELLO with so many keys: those of this version, and later ones.
+func helloWith(t *testing.T, pairs int) []byte {
+	t.Helper()
+	known := mustEncode(t, catalogue()[0])
+	body := map[uint64]cbor.RawMessage{}
+	var e envelope
+	if err := errors.Join(lenient.Unmarshal(known, &e), lenient.Unmarshal(e.Body, &body)); err != nil {
+		t.Fatal(err)
+	}
+	for key := uint64(1000); len(body) < pairs; key++ {
+		body[key] = cbor.RawMessage{0xf6}
+	}
+	var err error
+	if e.Body, err = encoding.Marshal(body); err != nil {
+		t.Fatal(err)
+	}
+	data, err := encoding.Marshal(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestHelloHasAtMost64Keys(t *testing.T) {
+	if _, err := Decode(helloWith(t, 64)); err != nil {
+		t.Error(err)
+	}
+	if m, err := Decode(helloWith(t, 65)); err == nil {
+		t.Errorf("taken: %+v", m)
+	}
 }

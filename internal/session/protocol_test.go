@@ -74,23 +74,37 @@ func TestMessagesThatDoNotFitTheExchangeEndTheSession(t *testing.T) {
 
 func TestGarbageEndsTheSession(t *testing.T) {
 	for name, data := range map[string][]byte{
-		"garbage":     frame([]byte("GET / HTTP/1.1")),
-		"empty frame": lengthOf(0),
-		"huge frame":  lengthOf(1 << 31),
+		"garbage":           frame([]byte("GET / HTTP/1.1")),
+		"empty frame":       lengthOf(0),
+		"huge frame":        lengthOf(1 << 31),
+		"one byte too many": append(lengthOf(MaxMessage+1), make([]byte, 100)...),
 	} {
-		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, ctx context.Context, w *world) {
-				p := w.against(ctx, w.a)
-				p.greet(w.b.hello)
-				quiet()
-				p.sendBytes(data)
-				after(2 * time.Second)
-				if !w.a.isOver() || w.a.err == nil {
-					t.Errorf("still running, or %v", w.a.err)
-				}
+		for _, greeted := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, greeted %t", name, greeted), func(t *testing.T) {
+				inBubble(t, func(t *testing.T, ctx context.Context, w *world) {
+					p := w.against(ctx, w.a)
+					if greeted {
+						p.greet(w.b.hello)
+					} else {
+						expect[Hello](p)
+					}
+					p.sendBytes(data)
+					refusedBy(t, p, w.a, "")
+				})
 			})
-		})
+		}
 	}
+}
+
+// A connection that is closed with bytes unread is reset, and a CLOSE on it may be lost.
+func TestWhatFollowsABadLengthIsReadBeforeTheConnectionCloses(t *testing.T) {
+	inBubble(t, func(t *testing.T, ctx context.Context, w *world) {
+		p := w.against(ctx, w.a)
+		p.greet(w.b.hello)
+		p.sendBytes(lengthOf(1 << 31))
+		p.sendBytes(make([]byte, 100<<10)) // blocks until it is read, as net.Pipe has no buffer
+		refusedBy(t, p, w.a, "not between 1 and 65536")
+	})
 }
 
 func TestStaleMessagesAreIgnored(t *testing.T) {

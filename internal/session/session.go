@@ -366,6 +366,9 @@ func (s *Session) connectionError(err error) error {
 	if s.state == stateGreeting && errors.As(err, &op) && op.Op == "remote error" {
 		return fmt.Errorf("peer refused our identity: is %s configured there? %w", s.self, err)
 	}
+	if _, malformed := errors.AsType[*frameError](err); malformed {
+		return s.protocolError(err)
+	}
 	if errors.Is(err, io.EOF) {
 		return fmt.Errorf("connection closed by peer: %w", err)
 	}

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"time"
 )
@@ -48,6 +49,16 @@ func (r *reader) run() {
 		case <-r.stop:
 			return
 		}
+	}
+}
+
+// discardRest reads, after a frame that is none, what the peer goes on sending before it sees our CLOSE.
+func (r *reader) discardRest() {
+	if _, malformed := errors.AsType[*frameError](r.err); !malformed {
+		return
+	}
+	if r.conn.SetReadDeadline(time.Now().Add(lingerLimit)) == nil {
+		_, _ = io.Copy(io.Discard, r.conn)
 	}
 }
 
@@ -120,7 +131,11 @@ func discard(ctx context.Context, in *reader) {
 	for {
 		select {
 		case data, more := <-in.messages:
-			if !more || isClose(data) {
+			if !more {
+				in.discardRest()
+				return
+			}
+			if isClose(data) {
 				return
 			}
 		case <-limit.C:
