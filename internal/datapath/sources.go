@@ -33,18 +33,24 @@ func wellFormed(mode pipe.Mode, payload []byte) bool {
 }
 
 // sources is the set of addresses from which inner packets may come: for each IP
-// version the ranges of the permitted prefixes, sorted and disjoint. The nil set
-// permits everything. A set is never changed.
+// version its networks, sorted and disjoint. The nil set permits everything. A set is
+// never changed.
 type sources struct {
-	v4, v6 []span
+	v4 []network4
+	v6 []network6
 }
 
-// span is a range of addresses, both ends included.
-type span struct {
-	first, last address
+// network4 is all addresses that are first under the mask.
+type network4 struct {
+	first, mask uint32
 }
 
-// address is an IPv6 address as a number. An IPv4 address is in low.
+// network6 is network4 for IPv6.
+type network6 struct {
+	first, mask address
+}
+
+// address is an IPv6 address as a number.
 type address struct {
 	high, low uint64
 }
@@ -59,34 +65,46 @@ func newSources(prefixes []netip.Prefix) *sources {
 		return nil
 	}
 	s := &sources{}
-	for _, p := range prefixes {
+	for _, p := range disjoint(prefixes) {
 		if p.Addr().Is4() {
-			s.v4 = append(s.v4, spanOf(p))
+			s.v4 = append(s.v4, networkOf4(p))
 		} else {
-			s.v6 = append(s.v6, spanOf(p))
+			s.v6 = append(s.v6, networkOf6(p))
 		}
 	}
-	s.v4, s.v6 = disjoint(s.v4), disjoint(s.v6)
 	return s
 }
 
-func spanOf(p netip.Prefix) span {
-	host := p.Addr().BitLen() - p.Bits() // bits that are free
-	mask := address{low: 1<<host - 1}    // shifts beyond 63 give 0 - 1: all ones
-	if host > 64 {
-		mask.high = 1<<(host-64) - 1
+// disjoint returns the networks of the prefixes, sorted, without those inside another.
+// They overlap in no other way.
+func disjoint(prefixes []netip.Prefix) []netip.Prefix {
+	all := make([]netip.Prefix, len(prefixes))
+	for i, p := range prefixes {
+		all[i] = p.Masked()
 	}
-	var a address
-	if p.Addr().Is4() {
-		b := p.Addr().As4()
-		a.low = uint64(binary.BigEndian.Uint32(b[:]))
-	} else {
-		b := p.Addr().As16()
-		a = addressAt(b[:])
+	slices.SortFunc(all, func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
+	var kept []netip.Prefix
+	for _, p := range all {
+		if len(kept) == 0 || !kept[len(kept)-1].Overlaps(p) {
+			kept = append(kept, p)
+		}
 	}
-	return span{
-		first: address{a.high &^ mask.high, a.low &^ mask.low},
-		last:  address{a.high | mask.high, a.low | mask.low},
+	return kept
+}
+
+func networkOf4(p netip.Prefix) network4 {
+	b := p.Addr().As4()
+	return network4{first: binary.BigEndian.Uint32(b[:]), mask: ^uint32(0) << (32 - p.Bits())}
+}
+
+func networkOf6(p netip.Prefix) network6 {
+	b := p.Addr().As16()
+	const all = ^uint64(0) // shifted by 64 and more it is 0
+	return network6{
+		first: addressAt(b[:]),
+		mask:  address{all << max(0, 64-p.Bits()), all << min(64, 128-p.Bits())},
 	}
 }
 
@@ -95,43 +113,49 @@ func addressAt(b []byte) address {
 	return address{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}
 }
 
-// disjoint sorts spans and leaves out those inside another. Prefixes overlap in no
-// other way.
-func disjoint(spans []span) []span {
-	slices.SortFunc(spans, func(a, b span) int {
-		return cmp.Or(a.first.compare(b.first), b.last.compare(a.last))
-	})
-	var kept []span
-	for _, s := range spans {
-		if len(kept) == 0 || s.first.compare(kept[len(kept)-1].last) > 0 {
-			kept = append(kept, s)
-		}
-	}
-	return kept
-}
-
 // permit says whether a well-formed packet's source address is in the set.
 func (s *sources) permit(packet []byte) bool {
 	if s == nil {
 		return true
 	}
 	if packet[0]>>4 == 4 {
-		return within(s.v4, address{low: uint64(binary.BigEndian.Uint32(packet[12:]))})
+		return s.permit4(binary.BigEndian.Uint32(packet[12:]))
 	}
-	return within(s.v6, addressAt(packet[8:]))
+	return s.permit6(addressAt(packet[8:]))
 }
 
-// within finds a in sorted, disjoint spans.
-func within(spans []span, a address) bool {
-	low, high := 0, len(spans)
-	for low < high {
-		middle := (low + high) / 2
-		switch {
-		case a.compare(spans[middle].first) < 0:
-			high = middle
-		case a.compare(spans[middle].last) > 0:
-			low = middle + 1
-		default:
+// fewNetworks is how many are looked at one after the other. It is the usual case, and
+// faster than a search.
+const fewNetworks = 4
+
+func (s *sources) permit4(a uint32) bool {
+	near := s.v4
+	for len(near) > fewNetworks {
+		if half := len(near) / 2; a < near[half].first {
+			near = near[:half]
+		} else {
+			near = near[half:]
+		}
+	}
+	for i := range near {
+		if a&near[i].mask == near[i].first {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *sources) permit6(a address) bool {
+	near := s.v6
+	for len(near) > fewNetworks {
+		if half := len(near) / 2; a.compare(near[half].first) < 0 {
+			near = near[:half]
+		} else {
+			near = near[half:]
+		}
+	}
+	for i := range near {
+		if n := &near[i]; a.high&n.mask.high == n.first.high && a.low&n.mask.low == n.first.low {
 			return true
 		}
 	}

@@ -12,7 +12,7 @@ func TestSourcesPermitWhatAPrefixContains(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 7))
 	for range 300 {
 		var prefixes []netip.Prefix
-		for range 1 + r.IntN(8) {
+		for range 1 + r.IntN(40) {
 			prefixes = append(prefixes, netip.PrefixFrom(near(r), 0))
 			last := &prefixes[len(prefixes)-1]
 			*last = netip.PrefixFrom(last.Addr(), r.IntN(last.Addr().BitLen()+1))
@@ -78,4 +78,38 @@ func TestWellFormed(t *testing.T) {
 			t.Errorf("%v %d bytes: %v", tt.mode, len(tt.payload), got)
 		}
 	}
+}
+
+func BenchmarkPermit(b *testing.B) {
+	for _, tt := range []struct {
+		name, source string
+		networks     []string
+	}{
+		{"any", "10.77.0.2", nil},
+		{"one network", "10.77.0.2", []string{"10.77.0.0/30"}},
+		{"the default", "10.77.0.2", []string{"10.77.0.0/30", "fd77::/64", "::/128", "fe80::/10"}},
+		{"the default, IPv6", "fd77::2", []string{"10.77.0.0/30", "fd77::/64", "::/128", "fe80::/10"}},
+		{"300 networks", "10.0.77.2", networks24(300)},
+	} {
+		b.Run(tt.name, func(b *testing.B) {
+			var prefixes []netip.Prefix
+			for _, n := range tt.networks {
+				prefixes = append(prefixes, netip.MustParsePrefix(n))
+			}
+			s, p := newSources(prefixes), packet(tt.source)
+			for b.Loop() {
+				if !s.permit(p) {
+					b.Fatal("refused")
+				}
+			}
+		})
+	}
+}
+
+func networks24(n int) []string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24).String()
+	}
+	return all
 }
