@@ -313,8 +313,18 @@ func TestForeignSourcesAreDroppedAndCounted(t *testing.T) {
 	p.Beta.WaitPeer("alpha", lab.Patience, "five drops by source", func(s lab.PeerStatus) bool {
 		return s.Drops["source"] >= before+5
 	})
-	// The list is live.
+	// The list is live, and so are routes, from which the default follows.
+	p.BetaTable.Set("alpha", "allowed_ips", `["any"]`)
+	p.Beta.Configure(p.BetaTable)
+	wantReload(t, p.Beta, "alpha", "live")
+	wantPing(t, p.Alpha, lab.BetaInner4, "-I", "10.99.0.1")
 	p.BetaTable.Unset("alpha", "allowed_ips")
+	p.Beta.Configure(p.BetaTable)
+	wantReload(t, p.Beta, "alpha", "live")
+	p.Alpha.Ping(lab.BetaInner4, 3, "-w", "2", "-I", "10.99.0.1")
+	p.Beta.WaitPeer("alpha", lab.Patience, "a warning", func(s lab.PeerStatus) bool { return len(s.Warnings) == 1 })
+	p.Beta.IP("route", "del", "10.99.0.1/32", "dev", p.BetaDevice)
+	p.BetaTable.Set("alpha", "routes", `["10.99.0.1/32"]`)
 	p.Beta.Configure(p.BetaTable)
 	wantReload(t, p.Beta, "alpha", "live")
 	wantPing(t, p.Alpha, lab.BetaInner4, "-I", "10.99.0.1")

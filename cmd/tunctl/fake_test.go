@@ -59,6 +59,7 @@ func (f *fakeTund) Status(ctx context.Context) (ctl.Status, error) {
 	if f.kind == "trouble" {
 		status.Node.Config.Error = "tund.toml:12: peer.beta.mtu: 70 is too small"
 		status.Node.Drops.Stranger = 1
+		status.Peers[1].Warnings = []string{"dropped packets whose source is not in 10.77.0.0/30"}
 		status.Node.Refused = ctl.Refused{Prelude: 3, UnknownKey: 1}
 	}
 	return status, nil

@@ -47,6 +47,11 @@ func (p *program) status(ctx context.Context, name string) error {
 		p.showPeers(status.Peers)
 		p.showNode(status)
 	}
+	for _, peer := range status.Peers {
+		for _, text := range peer.Warnings {
+			p.complain("warning: %s: %s", peer.Name, text)
+		}
+	}
 	if text := status.Node.Config.Error; text != "" {
 		p.complain("warning: the configuration was not loaded: %s", text)
 	}

@@ -59,7 +59,8 @@ type PeerStatus struct {
 	LastError    string            `json:"last_error"`
 	Takeover     *Takeover         `json:"takeover"`
 
-	ExchangesFailed uint64 `json:"exchanges_failed"`
+	ExchangesFailed uint64   `json:"exchanges_failed"`
+	Warnings        []string `json:"warnings"`
 }
 
 // Takeover says what became of a tunnel at the restart of a tund; nil: nothing was left.

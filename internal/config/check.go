@@ -158,8 +158,8 @@ func (c *checker) checkMode(p *Peer) {
 	if p.Mode == ModeTUN && p.Bridge != "" {
 		c.fail(p, "bridge", `needs mode "tap": a bridge forwards Ethernet frames, a tun carries IP packets`)
 	}
-	if p.Mode == ModeTAP && len(p.AllowedIPs) > 0 {
-		c.fail(p, "allowed_ips", `needs mode "tun": inner source addresses exist only for IP packets, a tap carries Ethernet frames`)
+	if p.Mode == ModeTAP && (p.AllowedIPs.Any || len(p.AllowedIPs.Networks) > 0) {
+		c.fail(p, "allowed_ips", `needs mode "tun": inner source addresses exist only for IP packets, a tap carries Ethernet frames, and nothing is filtered`)
 	}
 }
 

@@ -51,12 +51,16 @@ func (c *checker) checkAddresses() networks {
 	return connected
 }
 
+// claimsOf are those that no other peer may have.
 func claimsOf(p *Peer) []claim {
+	return slices.DeleteFunc(connectedNetworks(p), func(c claim) bool { return c.network.Addr().IsLinkLocalUnicast() })
+}
+
+// connectedNetworks are the networks that a peer's addresses connect it to.
+func connectedNetworks(p *Peer) []claim {
 	var claims []claim
 	add := func(key string, element any, n netip.Prefix) {
-		if !n.Addr().IsLinkLocalUnicast() {
-			claims = append(claims, claim{peer: p, key: key, element: element, network: n.Masked()})
-		}
+		claims = append(claims, claim{peer: p, key: key, element: element, network: n.Masked()})
 	}
 	for _, a := range p.Addresses {
 		add("addresses", a, a)

@@ -77,7 +77,7 @@ type Peer struct {
 	Addresses        []netip.Prefix `toml:"addresses"`
 	PeerAddress      netip.Addr     `toml:"peer_address"` // not valid: none
 	Routes           []netip.Prefix `toml:"routes"`
-	AllowedIPs       []netip.Prefix `toml:"allowed_ips"` // empty: any
+	AllowedIPs       Allowed        `toml:"allowed_ips"`
 	Bridge           string         `toml:"bridge"`
 	MTU              int            `toml:"mtu"` // 0: automatic
 	Queue            int            `toml:"queue"`

@@ -184,11 +184,13 @@ var peerFields = []field[Peer]{
 	{
 		Key: Key{
 			Table: tablePeer, Name: "allowed_ips", Type: "list of networks", Class: Live, Default: "[]",
-			Doc: "The inner source addresses that are accepted from the peer; others are dropped and counted. " +
-				"Empty means any. Only in mode \"tun\".",
+			Doc: "The source addresses that inner packets of the peer may have; packets with others are dropped and " +
+				"counted. Empty means the networks of addresses, peer_address and routes of this peer, and those that " +
+				"IPv6 itself uses on every link, fe80::/10 and the unspecified address. [\"any\"] allows every source " +
+				"address. Only in mode \"tun\"; in mode \"tap\" nothing is filtered.",
 		},
-		set: func(v value, p *Peer) { p.AllowedIPs = list(v, parseNetwork) },
-		get: func(p *Peer) string { return quoteList(p.AllowedIPs) },
+		set: func(v value, p *Peer) { p.AllowedIPs = v.allowed() },
+		get: func(p *Peer) string { return p.AllowedIPs.text() },
 	},
 	{
 		Key: Key{

@@ -189,6 +189,8 @@ type PeerStatus struct {
 	// ExchangesFailed counts tries to agree on new keys or IVs that came to nothing, since the
 	// start of this tund.
 	ExchangesFailed uint64 `json:"exchanges_failed"`
+	// Warnings are what an administrator should look at though the tunnel may work.
+	Warnings []string `json:"warnings"`
 }
 
 // TakeoverResult is what came of a tunnel that an earlier tund has left.

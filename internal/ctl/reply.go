@@ -30,6 +30,7 @@ func (s *Status) complete() {
 	for i := range s.Peers {
 		s.Peers[i].Offload = list(s.Peers[i].Offload)
 		s.Peers[i].Sandbox, s.Peers[i].SandboxLacks = list(s.Peers[i].Sandbox), list(s.Peers[i].SandboxLacks)
+		s.Peers[i].Warnings = list(s.Peers[i].Warnings)
 	}
 }
 

@@ -107,6 +107,7 @@ func (p *Peer) onMessage(m pipe.Message) {
 	case pipe.RekeyDue:
 		p.onRekeyDue(m)
 	case pipe.Stats:
+		p.reviewSources(p.child.stats.Drops.Source, m.Drops.Source)
 		p.child.stats = m
 		p.wait.stats(m)
 	case pipe.ProbeResult:

@@ -189,7 +189,7 @@ func (p *Peer) configureChild() <-chan struct{} {
 	c := pipe.Configure{
 		Seq:         p.child.seq,
 		Mode:        pipeMode(p.cfg.Mode),
-		AllowedIPs:  p.cfg.AllowedIPs,
+		AllowedIPs:  p.accept(),
 		Keepalive:   p.cfg.Keepalive,
 		KeyLifetime: p.cfg.KeyLifetime,
 		Offloads:    p.tunnel.Offloads(),

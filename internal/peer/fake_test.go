@@ -103,6 +103,7 @@ type fakeTunnel struct {
 	resume     *supervisor.State // what the next child goes on from
 	configured pipe.Configure    // what the next child is told at its start
 	inForce    pipe.Configure    // what the present one was told
+	counters   pipe.Stats        // what the present one has counted
 }
 
 type fakeSlot struct {
@@ -233,11 +234,18 @@ func (t *fakeTunnel) Send(child uint64, m pipe.Message) error {
 		clear(t.slots)
 		t.say(pipe.Wiped(m))
 	case pipe.GetStats:
-		t.say(pipe.Stats{Seq: m.Seq, LastReceived: 0})
+		t.say(t.stats(m.Seq))
 	case pipe.SendProbe:
 		t.say(pipe.ProbeResult{ID: m.ID, OK: t.works()})
 	}
 	return nil
+}
+
+// stats are the counters of the present child.
+func (t *fakeTunnel) stats(seq uint64) pipe.Stats {
+	s := t.counters
+	s.Seq = seq
+	return s
 }
 
 func older(a, b pipe.Activate) bool {

@@ -103,6 +103,7 @@ type Peer struct {
 	tunnel  Tunnel          // nil while nothing is held
 	applied netcfg.Settings // what the device has
 	child   child
+	sources sources
 	ring    ring
 	links   links
 	dial    dial

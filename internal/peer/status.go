@@ -78,6 +78,7 @@ func (p *Peer) status() ctl.PeerStatus {
 		LastError: p.view.lastError,
 
 		ExchangesFailed: p.view.exchanges,
+		Warnings:        p.warnings(),
 	}
 	// Whoever reads it compares with the clock, which may have been set since.
 	age := p.o.Now() - p.view.since
@@ -96,6 +97,17 @@ func (p *Peer) status() ctl.PeerStatus {
 		s.AEAD = k.aead.String()
 	}
 	return s
+}
+
+// warnings are what an administrator should look at though the tunnel may work.
+func (p *Peer) warnings() []string {
+	all := []string{}
+	for _, w := range []string{p.sources.warning()} {
+		if w != "" {
+			all = append(all, w)
+		}
+	}
+	return all
 }
 
 // count fills in the child's counters.

@@ -26,6 +26,7 @@ type two struct {
 	nodes [2]*fakeNode
 	peers [2]*peer.Peer
 	wires wirePair
+	logs  [2]*logs
 	clock [2]time.Time // where a side's clock begins
 	stop  [2]context.CancelCauseFunc
 	ended [2]chan struct{}
@@ -109,8 +110,9 @@ func newTwo(t *testing.T, adjust func(side int, c *config.Peer)) *two {
 func (w *two) newPeer(side int, c config.Peer) *peer.Peer {
 	start := time.Now()
 	w.clock[side] = start
+	w.logs[side] = &logs{}
 	return peer.New(peer.Options{
-		Log: slog.New(slog.DiscardHandler), Config: c, Node: w.nodes[side],
+		Log: slog.New(w.logs[side]), Config: c, Node: w.nodes[side],
 		Open: w.wires.opener(side),
 		Dial: func(ctx context.Context, _ *keys.Identity, _ netip.AddrPort, _ keys.PublicKey, progress func(session.State)) (*session.Conn, error) {
 			progress(session.Connecting)

@@ -17,7 +17,7 @@ import (
 // The length counts type and body, so it is at least 1.
 const (
 	headSize = 5
-	maxFrame = 1 << 20
+	maxFrame = 1 << 22 // room for all networks that a configuration file can hold
 )
 
 // ErrDirection is returned for a message that its sender may not send, or not then.

@@ -339,6 +339,18 @@ func TestSendRefusesAConfigurationThatIsTooLong(t *testing.T) {
 	}
 }
 
+// A file of 1 MiB holds no more networks than this.
+func TestConfigurationHoldsAllNetworksOfAFile(t *testing.T) {
+	sent := Configure{Mode: ModeTUN, AllowedIPs: slices.Repeat([]netip.Prefix{netip.MustParsePrefix("fd00::/8")}, 1<<20/len(`"fd::/8",`))}
+	m, err := receiver(frame(t, sent), Parent).Receive()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := len(m.(Configure).AllowedIPs); got != len(sent.AllowedIPs) {
+		t.Errorf("%d of %d networks", got, len(sent.AllowedIPs))
+	}
+}
+
 func TestBuffersHoldNoKeyBytesAfterUse(t *testing.T) {
 	most := keyState()
 	most.Slots = slices.Repeat(most.Slots, MaxStates/2)
