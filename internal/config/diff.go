@@ -76,6 +76,34 @@ func Diff(old, next *Config) Difference {
 	return d
 }
 
+// Lost returns what next lacks of old: "peer gamma", or a key that is back at its
+// default, "peer.beta.routes"; "" if nothing. A file that was cut off loses just that,
+// and may be valid nevertheless.
+func Lost(old, next *Config) string {
+	usual := DefaultPeer()
+	for i := range old.Peers {
+		was := &old.Peers[i]
+		is, ok := next.Peer(was.Name)
+		if !ok {
+			return "peer " + was.Name
+		}
+		usual.Interface = defaultInterface(&is)
+		for _, f := range peerFields {
+			if text := f.get(&is); text != f.get(was) && text == f.get(&usual) {
+				return tablePeer + "." + was.Name + "." + f.Name
+			}
+		}
+	}
+	var none Node
+	fill(&document{}, nil, nil, defaultValues(nodeFields), nodeFields, &none, &collector{})
+	for _, f := range nodeFields {
+		if text := f.get(&next.Node); text != f.get(&old.Node) && text == f.get(&none) {
+			return tableNode + "." + f.Name
+		}
+	}
+	return ""
+}
+
 // compareNames compares a[i] with b[j]; the end of a list comes after every name.
 func compareNames(a []Peer, i int, b []Peer, j int) int {
 	switch {

@@ -170,3 +170,32 @@ func TestContentOfKeyFilesIsCompared(t *testing.T) {
 		t.Errorf("a private key that moved: got %+v", d)
 	}
 }
+
+// A file that is cut off loses a peer, or keys that are at their defaults then.
+func TestLostNamesWhatAFileThatWasCutOffLacks(t *testing.T) {
+	for _, k := range config.Schema() {
+		if k.Table != "peer" || k.Required {
+			continue
+		}
+		without := parsePeer(t, needs[k.Name])
+		with := parsePeer(t, needs[k.Name]+k.Name+" = "+otherValue[k.Name]+"\n")
+		if got, want := config.Lost(with, without), "peer.alpha."+k.Name; got != want {
+			t.Errorf("without %s: lost %q, want %q", k.Name, got, want)
+		}
+		if got := config.Lost(without, with); got != "" {
+			t.Errorf("with %s: lost %q", k.Name, got)
+		}
+	}
+	one, none := parsePeer(t, ""), mustParse(t, nodeTable)
+	if got := config.Lost(one, none); got != "peer alpha" {
+		t.Errorf("without the peer: lost %q", got)
+	}
+	if got := config.Lost(none, one); got != "" {
+		t.Errorf("with the peer: lost %q", got)
+	}
+	quiet := mustParse(t, "[node]\nprivate_key_file = \"k\"\n")
+	listening := mustParse(t, "[node]\nprivate_key_file = \"k\"\nlisten = [\"192.0.2.1:7900\"]\n")
+	if got := config.Lost(listening, quiet); got != "node.listen" {
+		t.Errorf("without listen: lost %q", got)
+	}
+}

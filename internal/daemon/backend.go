@@ -55,6 +55,7 @@ func (d *Daemon) nodeStatus() ctl.NodeStatus {
 
 		Instance: d.instance(), RestartError: d.restartErr,
 	}
+	s.Config.Error = cmp.Or(s.Config.Error, d.waitsLocked())
 	d.mu.RUnlock()
 	if s.Config.Error == "" {
 		if err := d.watcher.Err(); err != nil {

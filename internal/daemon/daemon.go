@@ -76,6 +76,7 @@ type Daemon struct {
 	members    map[string]*member
 	loadedAt   time.Time
 	loadErr    string
+	settling   settling     // the change of the configuration that is not loaded yet
 	stopKind   ctl.StopKind // what the SIGTERM to come is for; empty: nobody has said
 	restartErr string       // why the last restart that was asked for has failed
 }
@@ -174,6 +175,7 @@ func (d *Daemon) run(ctx, inner context.Context, server *ctl.Server) error {
 	d.report("readiness", d.notify.Ready())
 	due, stopWatchdog := d.dog.ticks()
 	defer stopWatchdog()
+	defer d.settled()
 	for {
 		d.showStatus()
 		select {
@@ -193,7 +195,9 @@ func (d *Daemon) run(ctx, inner context.Context, server *ctl.Server) error {
 		case r := <-d.reloads:
 			r.reply <- d.reload(inner, asked)
 		case e := <-d.events:
-			d.onChange(inner, e)
+			d.onChange(inner, time.Now(), e)
+		case now := <-d.settling.due():
+			d.settle(inner, now)
 		case <-due:
 			d.petWatchdog(inner)
 		case <-d.changed:
@@ -217,15 +221,6 @@ func (d *Daemon) report(name string, err error) {
 	if err != nil {
 		d.log.Error("helper failed", "from", name, "err", err)
 	}
-}
-
-// onChange reloads where a file has changed or SIGHUP has come.
-func (d *Daemon) onChange(ctx context.Context, e watch.Event) {
-	if e.Reason == watch.File && d.node.config().Node.Reload == config.ReloadManual {
-		d.log.Info("configuration changed on disk", "path", e.Path, "reason", "reload is manual: tunctl reload applies it")
-		return
-	}
-	d.reload(ctx, e.Reason != watch.File)
 }
 
 // start runs a peer. It returns when its tunnel is open, or could not be opened.

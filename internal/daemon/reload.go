@@ -30,9 +30,15 @@ const (
 // asked for it: load, validate, compare, apply. What does not load or validate
 // changes nothing.
 func (d *Daemon) reload(ctx context.Context, somebody bool) ctl.ReloadResult {
+	cfg, err := config.Load(d.o.Config)
+	return d.inForce(ctx, cfg, err, somebody)
+}
+
+// inForce puts what Load has returned into force.
+func (d *Daemon) inForce(ctx context.Context, cfg *config.Config, err error, somebody bool) ctl.ReloadResult {
+	d.settled()
 	d.report("readiness", d.notify.Reloading())
 	defer func() { d.report("readiness", d.notify.Ready()) }()
-	cfg, err := config.Load(d.o.Config)
 	if err != nil {
 		return d.refuse(err)
 	}

@@ -15,7 +15,7 @@ func (d *Daemon) showStatus() {
 		states[i] = m.State()
 	}
 	d.mu.RLock()
-	refused := d.loadErr != ""
+	refused := d.loadErr != "" || d.settling.logged
 	d.mu.RUnlock()
 	if line := summary(states, refused, d.unreachable.Load()); line != d.shown {
 		d.shown = line

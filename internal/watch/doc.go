@@ -15,6 +15,9 @@
 // last directory that is there. Where the kernel refuses watches, and on file systems
 // that do not report changes, the files are looked at from time to time.
 //
+// Whether somebody has one of the files open for writing is a question of its own, which
+// [TakeLook] answers at one moment; what to make of it is the owner's.
+//
 // The parent process runs it. All state belongs to the goroutine of [Watcher.Run] but
 // the list of files and the last error, which have a lock.
 package watch

@@ -76,6 +76,18 @@ func (w *Watcher) Err() error {
 	return w.err
 }
 
+// Look looks at the files that were set last.
+func (w *Watcher) Look() Look {
+	files, _ := w.current()
+	return TakeLook(files)
+}
+
+// AddFiles has further files watched, beside those that were set last.
+func (w *Watcher) AddFiles(files []string) {
+	now, _ := w.current()
+	w.SetFiles(slices.Compact(slices.Sorted(slices.Values(slices.Concat(now, files)))))
+}
+
 func (w *Watcher) setErr(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
