@@ -168,7 +168,7 @@ func hint(err error, status int) string {
 	case status == exitForbidden && (errors.As(err, &wrong) || errors.As(err, &file) || errors.As(err, &link)):
 		return " (are you root?)"
 	case status == exitForbidden && !errors.As(err, &answer):
-		return " (are you in group tund?)"
+		return " (are you in group tund-status or tund-admin?)"
 	default:
 		return ""
 	}

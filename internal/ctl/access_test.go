@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -14,7 +15,7 @@ import (
 	"testing"
 )
 
-// Groups that every Linux system has stand in for tund and tund-admin.
+// Groups that every Linux system has stand in for tund-status and tund-admin.
 const (
 	readers = "daemon"
 	admins  = "sys"
@@ -61,34 +62,68 @@ func TestAccessDependsOnWhoCalls(t *testing.T) {
 	dir := openDir(t)
 	s := serveAt(t, filepath.Join(dir, "tund.sock"), new(fakeBackend), patient())
 	exe := copyOfTest(t, dir)
-	for _, test := range []struct {
-		name   string
-		uid    uint32
-		gid    uint32
-		groups []uint32
-		want   string
-	}{
+	callers := []otherCaller{
 		{"root", 0, 0, nil, "done done"},
 		{"in neither group", stranger, stranger, nil, "no-socket no-socket"},
 		{"may read", stranger, stranger, []uint32{groupID(t, readers)}, "done forbidden"},
 		{"may read by its first group", stranger, groupID(t, readers), nil, "done forbidden"},
-		{"may write", stranger, stranger, []uint32{groupID(t, readers), groupID(t, admins)}, "done done"},
-		{"may write by its first group", stranger, groupID(t, admins), []uint32{groupID(t, readers)}, "done done"},
-		{"admin who is no reader", stranger, groupID(t, admins), nil, "no-socket no-socket"},
+		{"may write", stranger, stranger, []uint32{groupID(t, admins)}, "done done"},
+		{"may write by its first group", stranger, groupID(t, admins), nil, "done done"},
+		{"in both groups", stranger, groupID(t, admins), []uint32{groupID(t, readers)}, "done done"},
 		{"in many groups", stranger, stranger, append(manyGroups(60), groupID(t, readers), groupID(t, admins)), "done done"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			cmd := exec.Command(exe)
-			cmd.Env = []string{roleVariable + "=" + s.path, "GORACE=atexit_sleep_ms=0"}
-			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: test.uid, Gid: test.gid, Groups: test.groups}}
-			got, err := cmd.Output()
-			if err != nil || string(got) != test.want {
-				t.Errorf("got %q (%v), want %q", got, err, test.want)
-			}
-		})
 	}
+	wantAccess(t, exe, s.path, callers)
 	if log := s.log.String(); !strings.Contains(log, "control request not permitted\" uid="+strconv.Itoa(stranger)) {
 		t.Errorf("no refusal in the log: %s", log)
+	}
+}
+
+// A socket that systemd has made gets the same groups; who got through it all the same is refused.
+func TestAccessToASocketOfAnotherMaker(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can become somebody else")
+	}
+	dir := openDir(t)
+	exe := copyOfTest(t, dir)
+	for mode, unknown := range map[os.FileMode]string{0o600: "no-socket no-socket", 0o660: "no-socket no-socket", 0o666: "forbidden forbidden"} {
+		path := filepath.Join(dir, mode.String())
+		socket, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		s := serveOptions(t, Options{Path: path, Backend: new(fakeBackend), Socket: socket}, patient())
+		wantAccess(t, exe, s.path, []otherCaller{
+			{"in neither group", stranger, stranger, nil, unknown},
+			{"may read", stranger, groupID(t, readers), nil, "done forbidden"},
+			{"may write", stranger, groupID(t, admins), nil, "done done"},
+		})
+	}
+}
+
+// An otherCaller is a user and what becomes of its read and its write.
+type otherCaller struct {
+	name   string
+	uid    uint32
+	gid    uint32
+	groups []uint32
+	want   string
+}
+
+func wantAccess(t *testing.T, exe, path string, callers []otherCaller) {
+	t.Helper()
+	for _, c := range callers {
+		t.Run(c.name, func(t *testing.T) {
+			cmd := exec.Command(exe)
+			cmd.Env = []string{roleVariable + "=" + path, "GORACE=atexit_sleep_ms=0"}
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: c.uid, Gid: c.gid, Groups: c.groups}}
+			got, err := cmd.Output()
+			if err != nil || string(got) != c.want {
+				t.Errorf("got %q (%v), want %q", got, err, c.want)
+			}
+		})
 	}
 }
 

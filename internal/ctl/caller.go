@@ -64,17 +64,21 @@ func peerGroups(fd int) ([]uint32, error) {
 	}
 }
 
-// may reports whether the caller has the access that a route asks for. Who could
-// connect at all has passed the permissions of the socket, which is enough to read.
-func (c caller) may(access Access, adminGroup string) bool {
-	switch access {
-	case Read:
-		return true
-	case Write:
-		return c.uid == 0 || c.uid == uint32(os.Geteuid()) || c.memberOf(adminGroup)
-	default:
+// may reports whether the caller has the access that a route asks for, which members of the groups have. That
+// it could connect is not enough: who has made the socket may have left it open to anybody.
+func (c caller) may(access Access, groups ...string) bool {
+	if access != Read && access != Write {
 		return false
 	}
+	return c.uid == 0 || c.uid == uint32(os.Geteuid()) || slices.ContainsFunc(groups, c.memberOf)
+}
+
+// groupsWith are the groups whose members have an access.
+func groupsWith(access Access, o Options) []string {
+	if access == Read {
+		return []string{o.Group, o.AdminGroup}
+	}
+	return []string{o.AdminGroup}
 }
 
 // memberOf looks the group up each time: it may be made while tund runs.

@@ -10,8 +10,8 @@ type Access uint8
 
 // The levels of access. The zero value permits nobody.
 const (
-	Read  Access = iota + 1 // whoever may open the socket
-	Write                   // root, the user tund runs as, and members of group tund-admin
+	Read  Access = iota + 1 // root, the user tund runs as, and members of groups tund-status and tund-admin
+	Write                   // the same without tund-status
 )
 
 // String returns the word for the level.

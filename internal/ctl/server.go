@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -41,8 +42,8 @@ type Options struct {
 	Backend    Backend
 	Version    string            // of the daemon
 	Socket     *net.UnixListener // that listens at Path already; nil: it is made
-	Group      string            // may read; default "tund"
-	AdminGroup string            // may write; default "tund-admin"
+	Group      string            // may read; default "tund-status"
+	AdminGroup string            // may read and write; default "tund-admin"
 }
 
 // Server answers requests on the control socket.
@@ -62,15 +63,15 @@ type callerKey struct{}
 // connect and wait. It must be run, or closed.
 func Listen(o Options) (*Server, error) {
 	if o.Group == "" {
-		o.Group = "tund"
+		o.Group = "tund-status"
 	}
 	if o.AdminGroup == "" {
 		o.AdminGroup = "tund-admin"
 	}
 	if o.Socket != nil {
-		return newServer(o, inherit(o.Socket)), nil
+		return newServer(o, inherit(o.Socket, o.Group, o.AdminGroup)), nil
 	}
-	socket, err := openSocket(o.Path, o.Group)
+	socket, err := openSocket(o.Path, o.Group, o.AdminGroup)
 	if err != nil {
 		return nil, err
 	}
@@ -78,6 +79,9 @@ func Listen(o Options) (*Server, error) {
 }
 
 func newServer(o Options, socket *socketFile) *Server {
+	if socket.denied != nil {
+		o.Log.Warn("control socket is not for its groups", "path", o.Path, "err", socket.denied)
+	}
 	return &Server{options: o, patience: defaultPatience(), socket: newLimitedListener(socket)}
 }
 
@@ -200,9 +204,10 @@ func (s *Server) begin() bool {
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, to route) (reply, error) {
 	who, _ := r.Context().Value(callerKey{}).(caller)
 	log := s.options.Log.With("uid", who.uid, "pid", who.pid, "path", r.URL.Path)
-	if !who.may(to.access, s.options.AdminGroup) {
+	groups := groupsWith(to.access, s.options)
+	if !who.may(to.access, groups...) {
 		log.Warn("control request not permitted")
-		return nil, Errorf(CodeForbidden, "only root and members of group %s may do this", s.options.AdminGroup)
+		return nil, Errorf(CodeForbidden, "only root and members of group %s may do this", strings.Join(groups, " or "))
 	}
 	start := time.Now()
 	answer, err := s.perform(w, r, to)

@@ -66,11 +66,14 @@ func patient() patience {
 
 func serveAt(t *testing.T, path string, b Backend, p patience) *running {
 	t.Helper()
+	return serveOptions(t, Options{Path: path, Backend: b}, p)
+}
+
+func serveOptions(t *testing.T, o Options, p patience) *running {
+	t.Helper()
 	log := new(lockedBuffer)
-	server, err := Listen(Options{
-		Log: slog.New(slog.NewTextHandler(log, nil)), Path: path, Backend: b, Version: "1.2.3",
-		Group: readers, AdminGroup: admins,
-	})
+	o.Log, o.Version, o.Group, o.AdminGroup = slog.New(slog.NewTextHandler(log, nil)), "1.2.3", readers, admins
+	server, err := Listen(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +87,7 @@ func serveAt(t *testing.T, path string, b Backend, p patience) *running {
 			t.Errorf("Run: %v", err)
 		}
 	})
-	return &running{path: path, log: log, stop: stop}
+	return &running{path: o.Path, log: log, stop: stop}
 }
 
 // raw sends bytes as they are and returns the status and the body of the reply.

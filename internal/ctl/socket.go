@@ -6,9 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -16,7 +14,7 @@ import (
 )
 
 const (
-	socketMode    = 0o660
+	socketMode    = 0o600 // beside whom admit lets in
 	directoryMode = 0o755
 	backlog       = 64
 	maxPath       = 107 // unix(7): sun_path less its end
@@ -31,18 +29,21 @@ type socketFile struct {
 	*net.UnixListener
 	path string
 	info fs.FileInfo // of the file when it was made, so that only our own is removed; nil: it is another's
+
+	denied error // why its groups can't connect; nil: they can
 }
 
 // inherit takes a socket that is there already. Its file is for whoever made it to remove.
-func inherit(l *net.UnixListener) *socketFile {
+func inherit(l *net.UnixListener, groups ...string) *socketFile {
 	l.SetUnlinkOnClose(false)
-	return &socketFile{UnixListener: l, path: l.Addr().String()}
+	path := l.Addr().String()
+	return &socketFile{UnixListener: l, path: path, denied: admit(path, groups...)}
 }
 
 // openSocket makes the socket at path and listens on it. The file has its mode
-// and group before the first caller can connect, and takes the place of one that
+// and groups before the first caller can connect, and takes the place of one that
 // a dead daemon left behind; one that is answered is an error.
-func openSocket(path, group string) (*socketFile, error) {
+func openSocket(path string, groups ...string) (*socketFile, error) {
 	switch {
 	case path == "":
 		return nil, errors.New("control socket: no path is given")
@@ -60,7 +61,7 @@ func openSocket(path, group string) (*socketFile, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
-	s, err := bindSocket(path, group)
+	s, err := bindSocket(path, groups)
 	if err != nil {
 		return nil, fmt.Errorf("control socket %s: %w", path, err)
 	}
@@ -140,7 +141,7 @@ func removeStale(path string) error {
 
 // bindSocket makes the file, then sets who may use it, and only then listens:
 // connecting to a socket that does not listen yet is refused.
-func bindSocket(path, group string) (*socketFile, error) {
+func bindSocket(path string, groups []string) (*socketFile, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
@@ -150,18 +151,19 @@ func bindSocket(path, group string) (*socketFile, error) {
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
 		return nil, os.NewSyscallError("bind", err)
 	}
-	s, err := listenBound(f, path, group)
+	s, err := listenBound(f, path, groups)
 	if err != nil {
 		return nil, errors.Join(err, os.Remove(path))
 	}
 	return s, nil
 }
 
-// listenBound turns a bound socket into a listener for its group.
-func listenBound(f *os.File, path, group string) (*socketFile, error) {
-	if err := admitGroup(path, group); err != nil {
+// listenBound turns a bound socket into a listener for its groups.
+func listenBound(f *os.File, path string, groups []string) (*socketFile, error) {
+	if err := os.Chmod(path, socketMode); err != nil {
 		return nil, err
 	}
+	denied := admit(path, groups...) // its owner and root can connect in any case
 	if err := unix.Listen(int(f.Fd()), backlog); err != nil {
 		return nil, os.NewSyscallError("listen", err)
 	}
@@ -174,26 +176,5 @@ func listenBound(f *os.File, path, group string) (*socketFile, error) {
 		return nil, err
 	}
 	// A listener made from a descriptor does not unlink its path; Close does.
-	return &socketFile{UnixListener: l.(*net.UnixListener), path: path, info: info}, nil
-}
-
-// admitGroup gives the file to the group, if there is one of that name and it may
-// be given away: without either the file stays with the group tund runs as.
-func admitGroup(path, group string) error {
-	if gid, ok := lookupGroup(group); ok {
-		if err := os.Chown(path, -1, int(gid)); err != nil && !errors.Is(err, fs.ErrPermission) {
-			return err
-		}
-	}
-	return os.Chmod(path, socketMode)
-}
-
-// lookupGroup returns the number of a group, and whether there is such a group.
-func lookupGroup(name string) (uint32, bool) {
-	g, err := user.LookupGroup(name)
-	if err != nil {
-		return 0, false
-	}
-	gid, err := strconv.ParseUint(g.Gid, 10, 32)
-	return uint32(gid), err == nil
+	return &socketFile{UnixListener: l.(*net.UnixListener), path: path, info: info, denied: denied}, nil
 }
