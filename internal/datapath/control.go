@@ -192,6 +192,8 @@ func (c *control) onMessage(m message) error {
 	case pipe.Drop:
 		c.keyring.drop(name{m.KeyID, m.Generation})
 		c.publish()
+	case pipe.Displace:
+		return c.onDisplace(m)
 	case pipe.Wipe:
 		c.wipe()
 		return c.pipe.Send(pipe.Wiped(m))
@@ -319,6 +321,13 @@ func (c *control) activate(s *slot) {
 	c.publish()
 	c.prober.switched(s, c.now())
 	c.log.Debug("sending with a new key", "key", s.id, "epoch", s.epoch.number, "generation", s.generation)
+}
+
+// onDisplace drops what has not come into use. What has is announced, if it was not yet.
+func (c *control) onDisplace(m pipe.Displace) error {
+	gone := c.keyring.displace(name{m.KeyID, m.Generation})
+	c.publish()
+	return c.pipe.Send(pipe.Displaced{KeyID: m.KeyID, Generation: m.Generation, Kept: !gone})
 }
 
 // wipe leaves no key.

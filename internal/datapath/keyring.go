@@ -163,7 +163,23 @@ func (k *keyring) retire(n name) {
 
 // drop removes one slot, or with generation 0 all of a key.
 func (k *keyring) drop(n name) {
-	k.remove(func(s *slot) bool { return s.name == n || (n.generation == 0 && s.id == n.id) })
+	k.remove(n.covers)
+}
+
+// covers says whether s is the slot of that name or, with generation 0, one of that key.
+func (n name) covers(s *slot) bool {
+	return s.name == n || n.generation == 0 && s.id == n.id
+}
+
+// displace drops likewise, but nothing at all if a part of it is in use; then it reports false.
+// The parent decides what makes room: it knows of which sessions the slots are.
+func (k *keyring) displace(n name) bool {
+	used := func(s *slot) bool { return n.covers(s) && (s == k.sending || s.heard.Load()) }
+	if slices.ContainsFunc(k.slots, used) {
+		return false
+	}
+	k.drop(n)
+	return true
 }
 
 // wipe removes everything.

@@ -345,6 +345,53 @@ func TestRetireDropAndWipeEndReceiving(t *testing.T) {
 	}
 }
 
+func TestOnlyWhatIsNotInUseIsDisplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, pipe.ModeTUN, pipe.Configure{})
+		p.rekey(1)
+		deliver(t, p.b, p.a, packet(""))
+		p.a.install(p.b, 2, false)
+		p.a.install(p.b, 3, false)
+		p.a.installIV(p.b, 3, 1, false)
+		p.a.heard()
+		for _, step := range []struct {
+			id    keys.KeyID
+			g     keys.Generation
+			kept  bool
+			slots uint8
+		}{
+			{1, 0, true, 4}, // in use
+			{3, 1, false, 3},
+			{2, 0, false, 2},
+			{9, 0, false, 2}, // not there: it is gone
+			{3, 0, false, 1},
+		} {
+			p.a.tell(pipe.Displace{KeyID: step.id, Generation: step.g})
+			p.a.expect(pipe.Displaced{KeyID: step.id, Generation: step.g, Kept: step.kept})
+			if s := p.a.stats(); s.ReceiveSlots != step.slots || s.SendKey != 1 {
+				t.Errorf("%d.%d: %d slots, sends with %d", step.id, step.g, s.ReceiveSlots, s.SendKey)
+			}
+		}
+	})
+}
+
+// A key goes as a whole: not at all if a packet has arrived in one of its generations.
+func TestAKeyWithAGenerationInUseIsNotDisplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, pipe.ModeTUN, pipe.Configure{})
+		p.rekey(1)
+		p.reiv(1, 1)
+		deliver(t, p.b, p.a, packet(""))
+		p.rekey(2)
+		p.a.heard()
+		p.a.tell(pipe.Displace{KeyID: 1})
+		p.a.expect(pipe.Displaced{KeyID: 1, Kept: true})
+		if s := p.a.stats(); s.ReceiveSlots != 3 {
+			t.Errorf("%d slots", s.ReceiveSlots)
+		}
+	})
+}
+
 func TestWipeIsAnsweredAndNewKeysWorkAfterIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPair(t, pipe.ModeTUN, pipe.Configure{})

@@ -102,6 +102,8 @@ func (p *Peer) onMessage(m pipe.Message) {
 	switch m := m.(type) {
 	case pipe.Installed:
 		p.onInstalled(m)
+	case pipe.Displaced:
+		p.onDisplaced(m)
 	case pipe.KeyActive:
 		p.onKeyActive(slotID{m.KeyID, m.Generation})
 	case pipe.RekeyDue:
@@ -139,11 +141,37 @@ func (p *Peer) installWaiting() {
 	for len(p.child.waiting) > 0 && p.tunnel != nil && p.child.number != 0 {
 		o := p.child.waiting[0]
 		if p.ring.full(o.id.Generation == 0) {
+			p.makeRoom(o)
 			return
 		}
 		p.child.waiting = p.child.waiting[1:]
 		p.install(o)
 	}
+}
+
+// makeRoom has the child displace what never came into use, for an installation that waits.
+// Its answer lets that go on; where there is nothing to displace it waits for a retirement.
+func (p *Peer) makeRoom(o order) {
+	if p.ring.leaving() {
+		return
+	}
+	id, ok := p.ring.displaceable(o.id.Generation == 0, p.live)
+	if !ok {
+		return
+	}
+	p.ring.displacing(id)
+	_ = p.send(pipe.Displace{KeyID: id.Key, Generation: id.Generation})
+}
+
+// live tells whether a session is in force, and with it what was agreed on in it.
+func (p *Peer) live(s *session.Session) bool {
+	return s != nil && p.links.main != nil && p.links.main.s == s
+}
+
+// onDisplaced goes on with what waits for room.
+func (p *Peer) onDisplaced(m pipe.Displaced) {
+	p.ring.displaced(slotID{m.KeyID, m.Generation}, m.Kept)
+	p.installWaiting()
 }
 
 // install hands a slot to the child; its session hears of the outcome.

@@ -117,6 +117,13 @@ func (w *wirePair) end(side int) *fakeTunnel {
 	return w.ends[side]
 }
 
+// setCut lets no datagram pass, or all.
+func (w *wirePair) setCut(cut bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut = cut
+}
+
 func (w *wirePair) opener(side int) peer.Opener {
 	return func(o peer.Opening) (peer.Tunnel, error) {
 		if o.Inherited != nil && w.spoilt != nil {
@@ -230,6 +237,8 @@ func (t *fakeTunnel) Send(child uint64, m pipe.Message) error {
 		t.remove(func(id pipe.Activate) bool {
 			return id == pipe.Activate(m) || m.Generation == 0 && id.KeyID == m.KeyID
 		})
+	case pipe.Displace:
+		t.displace(m)
 	case pipe.Wipe:
 		clear(t.slots)
 		t.say(pipe.Wiped(m))
@@ -246,6 +255,20 @@ func (t *fakeTunnel) stats(seq uint64) pipe.Stats {
 	s := t.counters
 	s.Seq = seq
 	return s
+}
+
+func (t *fakeTunnel) displace(m pipe.Displace) {
+	covers := func(id pipe.Activate) bool {
+		return id == pipe.Activate(m) || m.Generation == 0 && id.KeyID == m.KeyID
+	}
+	kept := covers(t.sending)
+	for id, s := range t.slots {
+		kept = kept || covers(id) && s.heard
+	}
+	if !kept {
+		t.remove(covers)
+	}
+	t.say(pipe.Displaced{KeyID: m.KeyID, Generation: m.Generation, Kept: kept})
 }
 
 func older(a, b pipe.Activate) bool {

@@ -327,7 +327,7 @@ func (p *Peer) onInstallKey(l *link, b *session.InstallKey) {
 		p.links.exchange, p.links.rekeyDue = true, false
 	}
 	id, now := slotID{Key: b.KeyID}, p.o.Now()
-	p.ring.add(slot{id: id, epoch: b.Epoch, aead: b.AEAD, index: b.ReceiveIndex, at: now, born: now})
+	p.ring.add(slot{id: id, epoch: b.Epoch, aead: b.AEAD, index: b.ReceiveIndex, at: now, born: now, from: l.s})
 	var message pipe.Message = &pipe.InstallKey{
 		KeyID: b.KeyID, Epoch: b.Epoch, AEAD: b.AEAD, Send: b.Send, Receive: b.Receive,
 		SendIndex: b.SendIndex, ReceiveIndex: b.ReceiveIndex, Activate: b.Activate,
@@ -345,7 +345,7 @@ func (p *Peer) onInstallIV(l *link, b session.InstallIV) {
 	}
 	p.links.exchange = p.links.exchange || l == p.links.main
 	id := slotID{b.KeyID, b.Generation}
-	p.ring.add(slot{id: id, index: b.ReceiveIndex, at: p.o.Now()})
+	p.ring.add(slot{id: id, index: b.ReceiveIndex, at: p.o.Now(), from: l.s})
 	var message pipe.Message = pipe.InstallIV{
 		KeyID: b.KeyID, Generation: b.Generation,
 		SendIndex: b.SendIndex, ReceiveIndex: b.ReceiveIndex, Activate: b.Activate,
@@ -399,12 +399,12 @@ func (p *Peer) wantRekey() { p.links.rekeyDue = true }
 // planExchange sets the time of the next exchange that this side begins: what is
 // asked for, else a new epoch at the end of the interval. The side with the greater
 // key waits an eighth longer, so that the two do not begin at once. Where the child
-// holds as many keys as it may, the exchange waits until one is retired.
+// holds as many keys as it may, the exchange waits until one is retired or can be displaced.
 func (p *Peer) planExchange() {
 	p.agenda.clear(taskExchange)
 	l := &p.links
 	epoch, iv := p.due()
-	if l.main == nil || l.rival != nil || l.exchange || p.child.number == 0 || p.ring.full(epoch || !iv) {
+	if l.main == nil || l.rival != nil || l.exchange || p.child.number == 0 || !p.ring.hasRoom(epoch || !iv, p.live) {
 		return
 	}
 	at := p.o.Now()

@@ -6,6 +6,7 @@ import (
 
 	"tund/internal/keys"
 	"tund/internal/pipe"
+	"tund/internal/session"
 	"tund/internal/wire"
 )
 
@@ -23,6 +24,11 @@ func (a slotID) before(b slotID) bool {
 	return a.Generation < b.Generation
 }
 
+// within tells whether a is b or, where b's generation is 0, one of that key's.
+func (a slotID) within(b slotID) bool {
+	return a == b || b.Generation == 0 && a.Key == b.Key
+}
+
 // slot is what the parent knows of one slot of the child's keyring: never a key.
 type slot struct {
 	id          slotID
@@ -36,6 +42,9 @@ type slot struct {
 	confirmedAt time.Duration
 	doomed      bool // the other side has said goodbye: it goes after the drain
 	aead        keys.AEAD
+	from        *session.Session // that has brought it; nil: one of an earlier tund
+	leaving     bool             // the child was asked to displace it
+	kept        bool             // the child has refused to: it is in use, and is going to be confirmed
 }
 
 // ring is the parent's picture of its child's keyring, oldest slot first. It
@@ -142,9 +151,7 @@ func (r *ring) retire(before slotID) {
 
 // drop forgets an aborted slot; generation 0 stands for the whole key.
 func (r *ring) drop(id slotID) {
-	r.remove(func(s slot) bool {
-		return s.id == id || id.Generation == 0 && s.id.Key == id.Key
-	})
+	r.remove(func(s slot) bool { return s.id.within(id) })
 }
 
 // doom marks all slots of now, so that the end of the drain spares what came since.
@@ -157,14 +164,79 @@ func (r *ring) doom() {
 // full tells whether the child has no room for a new key, or for one more IV
 // generation of a key that it has.
 func (r *ring) full(newKey bool) bool {
-	given, held := 0, make(map[keys.KeyID]bool)
+	given := 0
 	for _, s := range r.slots {
 		if s.given {
 			given++
+		}
+	}
+	return given >= pipe.MaxSlots || r.fullOfKeys(newKey)
+}
+
+func (r *ring) fullOfKeys(newKey bool) bool {
+	held := make(map[keys.KeyID]bool)
+	for _, s := range r.slots {
+		if s.given {
 			held[s.id.Key] = true
 		}
 	}
-	return given >= pipe.MaxSlots || newKey && len(held) >= pipe.MaxKeys
+	return newKey && len(held) >= pipe.MaxKeys
+}
+
+// hasRoom tells whether the child has room for a new key, or for one more IV generation, or
+// would have it once something is displaced.
+func (r *ring) hasRoom(newKey bool, live func(*session.Session) bool) bool {
+	_, ok := r.displaceable(newKey, live)
+	return ok || r.leaving() || !r.full(newKey)
+}
+
+// displaceable returns what makes room for a new key, or for one more IV generation, when the
+// child has none: the oldest slot that never came into use, of a session that has ended. With
+// generation 0 it is the whole key. A peer that sends in a slot would have confirmed it by its
+// PROBEs, wherever they can arrive; and the newest, in which it may send, goes last.
+func (r *ring) displaceable(newKey bool, live func(*session.Session) bool) (slotID, bool) {
+	sending := r.newest()
+	unused := func(s slot) bool {
+		return s.given && !s.confirmed && !s.kept && s.id != sending && !live(s.from)
+	}
+	used := make(map[keys.KeyID]bool) // keys with a slot that has to stay
+	for _, s := range r.slots {
+		used[s.id.Key] = used[s.id.Key] || !unused(s)
+	}
+	for _, s := range r.slots {
+		switch {
+		case !used[s.id.Key]:
+			return slotID{Key: s.id.Key}, true
+		case unused(s) && s.id.Generation != 0 && !r.fullOfKeys(newKey):
+			return s.id, true
+		}
+	}
+	return slotID{}, false
+}
+
+// displacing marks what the child was asked to displace.
+func (r *ring) displacing(id slotID) {
+	for i := range r.slots {
+		r.slots[i].leaving = r.slots[i].leaving || r.slots[i].id.within(id)
+	}
+}
+
+// displaced takes the child's answer: gone, or kept.
+func (r *ring) displaced(id slotID, kept bool) {
+	if !kept {
+		r.drop(id)
+		return
+	}
+	for i := range r.slots {
+		if s := &r.slots[i]; s.id.within(id) {
+			s.leaving, s.kept = false, true
+		}
+	}
+}
+
+// leaving tells whether the child has yet to answer what it was asked to displace.
+func (r *ring) leaving() bool {
+	return slices.ContainsFunc(r.slots, func(s slot) bool { return s.leaving })
 }
 
 func (r *ring) clear() { r.remove(func(slot) bool { return true }) }

@@ -7,6 +7,7 @@ import (
 
 	"tund/internal/keys"
 	"tund/internal/pipe"
+	"tund/internal/session"
 	"tund/internal/wire"
 )
 
@@ -125,5 +126,91 @@ func TestTheRingIsFullOfKeysBeforeItIsFullOfGenerations(t *testing.T) {
 	}
 	if !r.full(false) {
 		t.Error("never full")
+	}
+}
+
+// A ring of slots that the child has been given, each of the session that its key id picks.
+func sessionRing(of func(keys.KeyID) *session.Session, ids ...slotID) *ring {
+	r, _ := ringOf(ids...)
+	for i := range r.slots {
+		r.slots[i].given, r.slots[i].from = true, of(r.slots[i].id.Key)
+	}
+	return r
+}
+
+func manyKeys(count int) (ids []slotID) {
+	for k := range count {
+		ids = append(ids, at(keys.KeyID(k+1), 0))
+	}
+	return ids
+}
+
+func TestOnlyUnusedSlotsOfSessionsThatHaveEndedAreDisplaced(t *testing.T) {
+	now, before := new(session.Session), new(session.Session)
+	live := func(s *session.Session) bool { return s == now }
+	ended := func(keys.KeyID) *session.Session { return before }
+	tests := []struct {
+		name   string
+		of     func(keys.KeyID) *session.Session
+		slots  []slotID
+		change func(r *ring)
+		newKey bool
+		want   slotID
+	}{
+		{"the oldest key goes first", ended, manyKeys(pipe.MaxKeys), nil, true, at(1, 0)},
+		{"one that is confirmed stays", ended, manyKeys(pipe.MaxKeys), func(r *ring) { r.slots[0].confirmed = true }, true, at(2, 0)},
+		{"one that is sent with stays", ended, manyKeys(1), func(r *ring) { r.slots[0].sends = true }, true, slotID{}},
+		{"one that was sent with before goes", ended, manyKeys(2), func(r *ring) {
+			r.slots[0].sends, r.slots[1].sends = true, true
+		}, true, at(1, 0)},
+		{"one that the child keeps stays", ended, manyKeys(2), func(r *ring) { r.slots[0].kept = true }, true, at(2, 0)},
+		{"one that the child does not have stays", ended, manyKeys(1), func(r *ring) { r.slots[0].given = false }, true, slotID{}},
+		{"those of this session stay", func(k keys.KeyID) *session.Session {
+			if k <= 3 {
+				return now
+			}
+			return before
+		}, manyKeys(pipe.MaxKeys), nil, true, at(4, 0)},
+		{"a key of an earlier tund goes", func(keys.KeyID) *session.Session { return nil }, manyKeys(1), nil, true, at(1, 0)},
+		{"a generation goes alone where its key is used", ended, []slotID{at(1, 0), at(1, 1), at(1, 2)}, func(r *ring) {
+			r.slots[0].confirmed, r.slots[2].sends = true, true
+		}, false, at(1, 1)},
+		{"generation 0 goes with its key only", ended, []slotID{at(1, 0), at(1, 1)}, func(r *ring) {
+			r.slots[1].sends = true
+		}, false, slotID{}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := sessionRing(tt.of, tt.slots...)
+			if tt.change != nil {
+				tt.change(r)
+			}
+			if got, ok := r.displaceable(tt.newKey, live); got != tt.want || ok != (tt.want != slotID{}) {
+				t.Errorf("%v, not %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// Where the keys are too many, a generation alone makes no room.
+func TestARingThatIsFullOfKeysDisplacesAWholeKey(t *testing.T) {
+	ids := append(manyKeys(pipe.MaxKeys), at(1, 1))
+	r := sessionRing(func(keys.KeyID) *session.Session { return nil }, ids...)
+	r.find(at(1, 0)).confirmed = true
+	id, ok := r.displaceable(true, func(*session.Session) bool { return false })
+	if !ok || id != at(2, 0) {
+		t.Fatalf("%v %t", id, ok)
+	}
+	r.displacing(id)
+	if !r.leaving() || !r.full(true) {
+		t.Error("it has gone before the child has said so")
+	}
+	r.displaced(id, true)
+	if r.leaving() || r.find(id) == nil {
+		t.Error("what the child keeps has gone")
+	}
+	r.displaced(at(3, 0), false)
+	if r.find(at(3, 0)) != nil || r.full(true) {
+		t.Error("there is no room")
 	}
 }

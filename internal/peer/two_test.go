@@ -38,7 +38,22 @@ type two struct {
 	late    [2]time.Duration     // how long a side's dials take
 	gagged  atomic.Pointer[[]net.Conn]
 	relays  []net.Conn
-	dumb    atomic.Bool // nothing passes over new sessions
+	dumb    atomic.Bool                                // nothing passes over new sessions
+	cuts    atomic.Pointer[func(session.Message) bool] // the messages instead of which a session is reset
+}
+
+// cutAt resets each session instead of passing a message for which f is true.
+func (w *two) cutAt(f func(session.Message) bool) {
+	w.cuts.Store(&f)
+}
+
+func (w *two) isCut(frame []byte) bool {
+	f := w.cuts.Load()
+	if f == nil || len(frame) < 4 {
+		return false
+	}
+	m, err := session.Decode(frame[4:])
+	return err == nil && (*f)(m)
 }
 
 func (w *two) gagNew(on bool) { w.dumb.Store(on) }
@@ -78,6 +93,9 @@ func (w *two) carry(from, to net.Conn) {
 		time.Sleep(w.latency())
 		if dumb || w.isGagged(from) {
 			continue
+		}
+		if w.isCut(buffer[:n]) {
+			return
 		}
 		if _, err := to.Write(buffer[:n]); err != nil {
 			return

@@ -73,6 +73,14 @@ func (m Drop) appendBody(dst []byte) []byte {
 	return appendGeneration(dst, m.KeyID, m.Generation)
 }
 
+func (m Displace) appendBody(dst []byte) []byte {
+	return appendGeneration(dst, m.KeyID, m.Generation)
+}
+
+func (m Displaced) appendBody(dst []byte) []byte {
+	return appendBool(appendGeneration(dst, m.KeyID, m.Generation), m.Kept)
+}
+
 func (m Wipe) appendBody(dst []byte) []byte     { return big.AppendUint64(dst, m.Seq) }
 func (m Wiped) appendBody(dst []byte) []byte    { return big.AppendUint64(dst, m.Seq) }
 func (m GetStats) appendBody(dst []byte) []byte { return big.AppendUint64(dst, m.Seq) }

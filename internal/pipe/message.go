@@ -11,7 +11,7 @@ import (
 )
 
 // Version is the version of this catalogue. Increase when a message changes.
-const Version = 4
+const Version = 5
 
 // The descriptors that a child inherits, by position.
 const (
@@ -39,6 +39,8 @@ const (
 //	Activate{KeyID, Generation}  -->                 send with it from now on
 //	Retire{KeyID, Generation}    -->                 wipe all that is older
 //	Drop{KeyID, Generation}      -->                 wipe just this one
+//	Displace{KeyID, Generation}  -->                 wipe it, unless it has come into use
+//	                                <--  Displaced{KeyID, Generation, Kept}
 //	Wipe{Seq}                    -->
 //	                                <--  Wiped{Seq}
 //	GetStats{Seq}                -->                 also the heartbeat
@@ -97,6 +99,8 @@ const (
 	TypeResume      Type = 23
 	TypeResumed     Type = 24
 	TypeUrgent      Type = 25
+	TypeDisplace    Type = 26
+	TypeDisplaced   Type = 27
 )
 
 // Mode says what the tunnel carries. It must be ModeTUN or ModeTAP.
@@ -224,6 +228,21 @@ type Retire struct {
 type Drop struct {
 	KeyID      keys.KeyID
 	Generation keys.Generation
+}
+
+// Displace makes the child wipe this generation of this key to make room, unless an
+// authentic packet was received with it or it is being sent with. With generation 0 the whole
+// key goes, if that is true of none of its generations.
+type Displace struct {
+	KeyID      keys.KeyID
+	Generation keys.Generation
+}
+
+// Displaced answers Displace.
+type Displaced struct {
+	KeyID      keys.KeyID
+	Generation keys.Generation
+	Kept       bool // it is in use, and stays
 }
 
 // Wipe makes the child wipe every key at once.
@@ -371,6 +390,12 @@ func (Retire) Type() Type { return TypeRetire }
 
 // Type implements Message.
 func (Drop) Type() Type { return TypeDrop }
+
+// Type implements Message.
+func (Displace) Type() Type { return TypeDisplace }
+
+// Type implements Message.
+func (Displaced) Type() Type { return TypeDisplaced }
 
 // Type implements Message.
 func (Wipe) Type() Type { return TypeWipe }

@@ -60,6 +60,10 @@ func (r *reader) message(t Type) Message {
 		return Retire{KeyID: r.keyID(), Generation: r.generation()}
 	case TypeDrop:
 		return Drop{KeyID: r.keyID(), Generation: r.generation()}
+	case TypeDisplace:
+		return Displace{KeyID: r.keyID(), Generation: r.generation()}
+	case TypeDisplaced:
+		return Displaced{KeyID: r.keyID(), Generation: r.generation(), Kept: r.bool()}
 	case TypeWipe:
 		return Wipe{Seq: r.uint64()}
 	case TypeWiped:

@@ -14,10 +14,10 @@ func maySend(r Role, t Type) bool {
 	switch t {
 	case TypeHello, TypeKeyState:
 		return r == Parent || r == Child
-	case TypeConfigure, TypeInstallKey, TypeInstallIV, TypeActivate, TypeRetire, TypeDrop,
+	case TypeConfigure, TypeInstallKey, TypeInstallIV, TypeActivate, TypeRetire, TypeDrop, TypeDisplace,
 		TypeWipe, TypeGetStats, TypeSendProbe, TypeStop, TypeHandOver, TypeResume:
 		return r == Parent
-	case TypeConfigured, TypeInstalled, TypeKeyActive, TypeWiped, TypeStats, TypeProbeResult,
+	case TypeConfigured, TypeInstalled, TypeKeyActive, TypeDisplaced, TypeWiped, TypeStats, TypeProbeResult,
 		TypeRekeyDue, TypeUrgent, TypeFatal, TypeHandedOver, TypeResumed:
 		return r == Child
 	}

@@ -45,6 +45,8 @@ func catalogue() []Message {
 		KeyActive{KeyID: 13, Generation: 14},
 		Retire{KeyID: 15, Generation: 16},
 		Drop{KeyID: 17, Generation: 18},
+		Displace{KeyID: 97, Generation: 98},
+		Displaced{KeyID: 99, Generation: 100, Kept: true},
 		Wipe{Seq: 19},
 		Wiped{Seq: 20},
 		GetStats{Seq: 21},

@@ -39,15 +39,15 @@ func (s *Session) onAborted(x *exchange, failure error) error {
 	return nil
 }
 
-// onStandstill ends an exchange that has not moved for 10 s, and with it the session where
+// onStandstill ends an exchange that has not moved for too long, and with it the session where
 // dropping the key could cut off a peer that sends with it.
 func (s *Session) onStandstill() error {
 	x := s.exchange.inFlight
 	if x.step == stepReplied || x.initiator && x.step == stepInstalling {
-		return &CloseError{Code: CloseTimeout, Text: fmt.Sprintf("%s not concluded within 10s", x.kind)}
+		return &CloseError{Code: CloseTimeout, Text: fmt.Sprintf("%s not concluded within %v", x.kind, x.limit())}
 	}
 	s.drop(x)
-	return s.abort(AbortTimeout, "no progress within 10s")
+	return s.abort(AbortTimeout, fmt.Sprintf("no progress within %v", x.limit()))
 }
 
 // abort gives the exchange in flight up and tells the peer. The session goes on.

@@ -337,13 +337,31 @@ func TestConfirmedBeforeDoneKeepsTheExchangeOpenUntilDone(t *testing.T) {
 	})
 }
 
+// A slot is retired 10 s after a newer one has come into use. So long the responder may have to
+// wait for room, and its initiator for it.
+func TestAnExchangeOutlastsTheResponsersWaitForRoom(t *testing.T) {
+	inBubble(t, func(t *testing.T, ctx context.Context, w *world) {
+		w.opened(ctx)
+		w.first()
+		w.b.installDelay = 10*time.Second + 500*time.Millisecond
+		w.a.s.Rekey()
+		after(11 * time.Second)
+		for _, n := range []*node{w.a, w.b} {
+			if e := last[Exchanged](t, n); e.Err != nil || e.Epoch != 2 {
+				t.Errorf("%s: %+v", n.name, e)
+			}
+		}
+		w.traffic()
+	})
+}
+
 func TestStandstillOfTheInitiatorAbortsAndKeepsTheSession(t *testing.T) {
 	inBubble(t, func(t *testing.T, ctx context.Context, w *world) {
 		w.opened(ctx)
 		w.first()
-		w.b.installDelay = 12 * time.Second
+		w.b.installDelay = 14 * time.Second
 		w.a.s.Rekey()
-		after(11 * time.Second)
+		after(13 * time.Second)
 		for _, n := range []*node{w.a, w.b} {
 			if e := last[Exchanged](t, n); e.Reason != AbortTimeout || n.isOver() {
 				t.Errorf("%s: %+v", n.name, e)

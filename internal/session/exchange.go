@@ -26,8 +26,29 @@ import (
 // The chain key of an epoch takes its predecessor's place when the exchange is confirmed.
 // The predecessor is kept until the exchange is over: an ABORT puts it back at both ends.
 
-// exchangeLimit is how long an exchange may stand still.
-const exchangeLimit = 10 * time.Second
+// How long an exchange may stand still. A responder may have to wait for room, which comes
+// when an older slot is retired, 10 s after a newer one has come into use; an initiator waits
+// longer than that for its reply, so that such an exchange succeeds.
+const (
+	replyLimit   = 20 * time.Second // initiator: for the reply
+	installLimit = 12 * time.Second // responder: for its slot to be installed
+	doneLimit    = 10 * time.Second // responder: for the end
+	carryLimit   = doneLimit        // initiator: for its slot to be installed, since the responder waits
+)
+
+// limit is that of the step where x stands.
+func (x *exchange) limit() time.Duration {
+	switch {
+	case x.step == stepAsked:
+		return replyLimit
+	case x.step == stepReplied:
+		return doneLimit
+	case x.initiator:
+		return carryLimit
+	default:
+		return installLimit
+	}
+}
 
 // step is where an exchange stands.
 type step uint8
@@ -257,7 +278,7 @@ func (s *Session) answer(r request) error {
 }
 
 // progress gives the exchange in flight its time anew.
-func (s *Session) progress() { s.exchange.deadline = time.Now().Add(exchangeLimit) }
+func (s *Session) progress() { s.exchange.deadline = time.Now().Add(s.exchange.inFlight.limit()) }
 
 // handOver gives the key of x to the owner, and its index with it.
 func (s *Session) handOver(x *exchange, event EventBody) {

@@ -203,7 +203,7 @@ func TestHeldBeforeRunHoldsFromTheFirstMessage(t *testing.T) {
 		w.begin(ctx)
 		w.b.s.Hold(true)
 		w.a.s.Rekey()
-		after(11 * time.Second) // the initiator gives up
+		after(21 * time.Second) // the initiator gives up
 		for _, n := range []*node{w.a, w.b} {
 			if all := events[Exchanged](n); len(all) != 1 || all[0].Reason != AbortTimeout {
 				t.Fatalf("%s: %+v", n.name, all)

@@ -113,6 +113,9 @@ func TestStaleMessagesAreIgnored(t *testing.T) {
 		p.greet(w.b.hello)
 		w.a.s.Rekey()
 		m := expect[Rekey](p)
+		after(10 * time.Second)
+		p.send(Ping{})
+		expect[Pong](p)
 		after(11 * time.Second)
 		if a := expect[Abort](p); a.Exchange != m.Exchange || a.Reason != AbortTimeout {
 			t.Fatalf("%+v", a)

@@ -12,7 +12,7 @@ type AbortReason uint8
 
 // The reasons on the wire. An unknown one is taken as it is.
 const (
-	AbortTimeout   AbortReason = iota + 1 // 10 s without progress
+	AbortTimeout   AbortReason = iota + 1 // no progress for too long
 	AbortPSK                              // the pre-shared keys differ; never a fall-back to none
 	AbortConfirm                          // the tag is wrong though no pre-shared key is in use
 	AbortInstall                          // the sender's child did not take the key
