@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -71,9 +72,19 @@ func size(n uint64) string {
 	return fmt.Sprintf("%.1f %ciB", value, "KMGTPE"[prefix])
 }
 
-// percent says a fraction: "0.25 %".
+// percent says a fraction in at most three digits: "0.25 %". What is outside 0 to 1 no
+// fraction can be, and is cut.
 func percent(fraction float64) string {
-	return fmt.Sprintf("%.3g %%", fraction*100)
+	p := max(0, min(fraction, 1)) * 100
+	if p > 0 && p < 0.01 {
+		return "<0.01 %"
+	}
+	digits := 2
+	if p >= 9.995 {
+		digits = 1
+	}
+	text := strconv.FormatFloat(p, 'f', digits, 64)
+	return strings.TrimSuffix(strings.TrimRight(text, "0"), ".") + " %"
 }
 
 // milliseconds says a time: "1.5 ms".

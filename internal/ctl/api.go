@@ -171,9 +171,9 @@ type PeerStatus struct {
 	RxPackets    uint64    `json:"rx_packets"`
 	TxPackets    uint64    `json:"tx_packets"`
 	Drops        Drops     `json:"drops"`
-	Lost         uint64    `json:"lost"`   // packets the peer sent that did not arrive
+	Lost         uint64    `json:"lost"`   // packets the peer sent in this session that did not arrive
 	RTTms        *float64  `json:"rtt_ms"` // null: not measured
-	Loss         *float64  `json:"loss"`   // 0..1; null: not measured
+	Loss         *float64  `json:"loss"`   // their share of all it sent, 0..1; null: it sent none
 	MTU          int       `json:"mtu"`
 	AEAD         string    `json:"aead"` // "": no key yet
 	Engine       string    `json:"engine"`

@@ -61,6 +61,7 @@ func (p *Peer) onChild(ctx context.Context, e supervisor.Event) {
 func (p *Peer) onStarted(ctx context.Context, e supervisor.Event, body supervisor.Started) {
 	p.child.number, p.child.pid = e.Child, e.PID
 	p.child.stats = pipe.Stats{LastReceived: -1}
+	p.countAnew()
 	p.conclude(body)
 	p.agendaRetire()
 	if p.child.late {
@@ -111,6 +112,7 @@ func (p *Peer) onMessage(m pipe.Message) {
 	case pipe.Stats:
 		p.reviewSources(p.child.stats.Drops.Source, m.Drops.Source)
 		p.child.stats = m
+		p.loss.take(m)
 		p.wait.stats(m)
 	case pipe.ProbeResult:
 		p.wait.probe(m)

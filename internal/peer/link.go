@@ -2,7 +2,6 @@ package peer
 
 import (
 	"context"
-	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -173,17 +172,15 @@ func (p *Peer) onEstablished(l *link, body session.Established) {
 // adopt makes l the main session.
 func (p *Peer) adopt(l *link) {
 	p.links.main, p.links.exchange = l, false
+	p.countAnew()
 	l.s.Hold(false)
 	p.links.notBefore, p.links.failures = 0, 0
 	p.agenda.clear(taskDecide)
 	p.agenda.clear(taskDial)
 	p.agenda.clear(taskRenew)
 	p.dial.stop()
-	level := slog.LevelInfo
-	if p.view.unkept {
-		level = slog.LevelDebug
-	}
-	p.log.Log(context.Background(), level, "session established", "endpoint", l.conn.Remote().String(), "version", l.established.Version)
+	p.log.Log(context.Background(), p.levelOfReturn(), "session established",
+		"endpoint", l.conn.Remote().String(), "version", l.established.Version)
 	p.point()
 	if l.conn.Dialled() {
 		p.agenda.set(taskRenew, p.o.Now()+renewAfter)
@@ -299,7 +296,7 @@ func (p *Peer) onMainClosed(body session.Closed) {
 	}
 	if body.Err != nil && body.Code != session.CloseShutdown {
 		p.failed("control session lost: " + body.Err.Error())
-		p.log.Log(context.Background(), first(&p.view.unkept), "session lost", "err", body.Err)
+		p.log.Log(context.Background(), p.levelOfLoss(), "session lost", "err", body.Err)
 	}
 	p.wait.exchangesLost(body.Err)
 	if p.dial.failures == 0 {
@@ -315,7 +312,7 @@ func (p *Peer) onFruitless(body session.Closed) {
 	}
 	if body.Err != nil {
 		p.failed(body.Err.Error())
-		p.log.Log(context.Background(), first(&p.view.unkept), "session refused", "err", body.Err)
+		p.log.Log(context.Background(), p.levelOfLoss(), "session refused", "err", body.Err)
 	}
 	p.planDial(body.Code)
 }

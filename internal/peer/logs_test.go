@@ -49,3 +49,12 @@ func value(r slog.Record, key string) string {
 	})
 	return text
 }
+
+// levels are those of all records of a sentence.
+func (l *logs) levels(sentence string) []slog.Level {
+	var levels []slog.Level
+	for _, r := range l.find(sentence) {
+		levels = append(levels, r.Level)
+	}
+	return levels
+}

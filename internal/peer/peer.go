@@ -104,6 +104,7 @@ type Peer struct {
 	applied netcfg.Settings // what the device has
 	child   child
 	sources sources
+	loss    loss
 	ring    ring
 	links   links
 	dial    dial

@@ -167,10 +167,7 @@ func (p *Peer) countLoss(ctx context.Context, r *ctl.PeerResult, before pipe.Pro
 		if err != nil || !before.OK || !after.OK {
 			return
 		}
-		rx, tx := grown(before.LocalMissing, after.LocalMissing), grown(before.Missing, after.Missing)
-		sum := rx + tx
-		r.LostRx, r.LostTx, r.Lost = &rx, &tx, &sum
-		if sum == 0 || !pause(ctx, lossPause) {
+		if !lostByRotation(r, before, after) || !pause(ctx, lossPause) {
 			return
 		}
 	}
@@ -188,6 +185,19 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// grown is by how much a total has grown. It may shrink, when a packet that was
-// missing arrives late.
-func grown(from, to uint64) uint64 { return max(to, from) - from }
+// mostLost is how many packets a rotation can lose at most in one direction: more than any
+// link carries in that time.
+const mostLost = 1 << 32
+
+// lostByRotation fills in how many packets have gone missing between two probes, and tells
+// whether some have; what cannot be is unknown.
+func lostByRotation(r *ctl.PeerResult, before, after pipe.ProbeResult) bool {
+	rx, tx := risen(before.LocalMissing, after.LocalMissing), risen(before.Missing, after.Missing)
+	if rx > mostLost || tx > mostLost {
+		r.LostRx, r.LostTx, r.Lost = nil, nil, nil
+		return false
+	}
+	sum := rx + tx
+	r.LostRx, r.LostTx, r.Lost = &rx, &tx, &sum
+	return sum > 0
+}

@@ -94,7 +94,7 @@ func (p *Peer) transition(to ctl.State, f facts) {
 		p.failed("no data arrives from " + p.tunnel.Remote().String() + " over UDP")
 	}
 	if works(to) {
-		p.view.unreached, p.view.unkept = false, false
+		p.view.unreached, p.view.unkept, p.view.returned = false, false, false
 	}
 	p.publish(to)
 	p.log.Log(context.Background(), levelOf(from, to), "state changed", "from", string(from), "to", string(to), "reason", p.view.lastError)
@@ -102,9 +102,13 @@ func (p *Peer) transition(to ctl.State, f facts) {
 }
 
 // levelOf keeps from the log what every rekey brings, and every try to reach a peer:
-// nothing an operator would expect to read.
+// nothing an operator would expect to read. A tunnel that does not work as it should is a
+// warning whoever has ordered it: the reason tells.
 func levelOf(from, to ctl.State) slog.Level {
-	if works(from) && works(to) || tries(from) && tries(to) {
+	switch {
+	case to == ctl.StateDegraded || to == ctl.StateDown:
+		return slog.LevelWarn
+	case works(from) && works(to) || tries(from) && tries(to):
 		return slog.LevelDebug
 	}
 	return slog.LevelInfo
@@ -124,6 +128,25 @@ func first(once *bool) slog.Level {
 	}
 	*once = true
 	return slog.LevelWarn
+}
+
+// levelOfLoss is the level at which the end of a session is logged.
+func (p *Peer) levelOfLoss() slog.Level {
+	level := first(&p.view.unkept)
+	if level == slog.LevelWarn {
+		p.view.returned = false
+	}
+	return level
+}
+
+// levelOfReturn is the level at which a new session is logged: after a loss in the log, so
+// that it says where the peer is now; not each of many that come to nothing.
+func (p *Peer) levelOfReturn() slog.Level {
+	if p.view.returned {
+		return slog.LevelDebug
+	}
+	p.view.returned = p.view.unkept
+	return slog.LevelInfo
 }
 
 // setCarrier shows on the device whether there is a peer behind it.

@@ -54,7 +54,7 @@ func TestTheStateFollowsFromAllFacts(t *testing.T) {
 	}
 }
 
-func TestOnlyRekeysAndTriesAreQuiet(t *testing.T) {
+func TestRekeysAndTriesAreQuietAndDegradedAndDownAreWarnings(t *testing.T) {
 	kind := map[ctl.State]string{
 		ctl.StateDisabled: "disabled", ctl.StateDown: "down", ctl.StateDegraded: "degraded",
 		ctl.StateUp: "works", ctl.StateRekeying: "works",
@@ -66,7 +66,10 @@ func TestOnlyRekeysAndTriesAreQuiet(t *testing.T) {
 				continue // transition does not ask
 			}
 			want := slog.LevelInfo
-			if kind[from] == kind[to] {
+			switch {
+			case kind[to] == "degraded" || kind[to] == "down":
+				want = slog.LevelWarn
+			case kind[from] == kind[to]:
 				want = slog.LevelDebug
 			}
 			if got := levelOf(from, to); got != want {

@@ -23,6 +23,7 @@ type view struct {
 	outer     int  // MTU of the route to the peer, as the device was told
 	unreached bool // a failed dial was logged since the peer was up
 	unkept    bool // the end of a session too
+	returned  bool // and the session that came after it
 
 	exchanges     uint64 // that have failed
 	exchangeError string // what status was told about the last one that has
@@ -40,6 +41,7 @@ func (v view) describe() string {
 func (p *Peer) Status(ctx context.Context) (ctl.PeerStatus, error) {
 	var answer <-chan pipe.Stats
 	var status ctl.PeerStatus
+	var lost loss
 	err := p.do(ctx, func(context.Context) {
 		p.refresh()
 		status = p.status()
@@ -47,7 +49,8 @@ func (p *Peer) Status(ctx context.Context) (ctl.PeerStatus, error) {
 		if p.send(pipe.GetStats{Seq: p.child.seq}) == nil {
 			answer = p.wait.counters.add(p.child.seq)
 		}
-		count(&status, p.child.stats)
+		lost = p.loss
+		count(&status, p.child.stats, lost)
 	})
 	if err != nil || answer == nil {
 		return status, err
@@ -56,7 +59,7 @@ func (p *Peer) Status(ctx context.Context) (ctl.PeerStatus, error) {
 	defer limit.Stop()
 	select {
 	case s := <-answer:
-		count(&status, s)
+		count(&status, s, lost)
 	case <-limit.C:
 	case <-ctx.Done():
 	}
@@ -111,7 +114,7 @@ func (p *Peer) warnings() []string {
 }
 
 // count fills in the child's counters.
-func count(s *ctl.PeerStatus, c pipe.Stats) {
+func count(s *ctl.PeerStatus, c pipe.Stats, l loss) {
 	s.RxBytes, s.TxBytes, s.RxPackets, s.TxPackets = c.RxBytes, c.TxBytes, c.RxPackets, c.TxPackets
 	s.Drops = ctl.Drops{
 		Auth: c.Drops.Auth, Replay: c.Drops.Replay, Malformed: c.Drops.Malformed,
@@ -121,11 +124,7 @@ func count(s *ctl.PeerStatus, c pipe.Stats) {
 	s.Engine = c.Engine
 	s.Offload, s.Sandbox = append([]string{}, c.Offloads.Names()...), append([]string{}, c.Sandbox.Names()...)
 	s.SandboxLacks = append([]string{}, c.Sandbox.Lacking()...)
-	s.Lost = c.Missing
-	if sent := c.Received + c.Missing; sent > 0 {
-		loss := float64(c.Missing) / float64(sent)
-		s.Loss = &loss
-	}
+	s.Lost, s.Loss = l.since(c)
 	if c.RTT > 0 {
 		ms := float64(c.RTT) / float64(time.Millisecond)
 		s.RTTms = &ms
