@@ -45,9 +45,7 @@ func TestChecksumsAreRightOnHostsBehindRouters(t *testing.T) {
 			p.Alpha.Configure(p.AlphaTable)
 			p.Beta.Configure(p.BetaTable)
 			for _, n := range []*lab.Node{p.Alpha, p.Beta} {
-				if err := n.Run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"); err != nil {
-					t.Fatal(err)
-				}
+				forward(t, n)
 			}
 			for _, version := range []int{4, 6} {
 				b.left.IP("route", "add", "default", "via", b.leftWire.Addr(p.Alpha, version).String())

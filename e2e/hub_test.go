@@ -65,10 +65,10 @@ func (h *hub) up(t *testing.T) {
 	}
 }
 
-// forward lets the hub pass packets on from one tunnel to another.
-func (h *hub) forward(t *testing.T) {
+// forward lets a node pass packets on from one device to another.
+func forward(t *testing.T, n *lab.Node) {
 	t.Helper()
-	err := h.Do(func() error {
+	err := n.Do(func() error {
 		for _, path := range []string{"/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"} {
 			if err := os.WriteFile(path, []byte("1"), 0o644); err != nil {
 				return err
@@ -94,7 +94,7 @@ func TestThreePeersOnOneHubAtOnce(t *testing.T) {
 	t.Parallel()
 	h := newHub(t, "one", "two", "three")
 	h.up(t)
-	h.forward(t)
+	forward(t, h.Node)
 	pings := make([]*lab.Ping, len(h.spokes))
 	for i, spoke := range h.spokes {
 		pings[i] = spoke.StartPing(fmt.Sprintf("10.77.%d.1", i+1))

@@ -134,11 +134,11 @@ func (m *Machine) console() string {
 }
 
 // Inside returns a command that runs on the machine, as root, in the control group of
-// its first process and with a clean environment.
+// its first process and with a clean environment, for which nothing is looked up by this machine's PATH.
 func (m *Machine) Inside(args ...string) *exec.Cmd {
 	enter := []string{
 		"nsenter", "-t", strconv.Itoa(m.pid), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w",
-		"env", "-i", "HOME=/root", "TERM=dumb", "LANG=C.UTF-8", "SYSTEMD_PAGER=", "DEBIAN_FRONTEND=noninteractive",
+		"/usr/bin/env", "-i", "HOME=/root", "TERM=dumb", "LANG=C.UTF-8", "SYSTEMD_PAGER=", "DEBIAN_FRONTEND=noninteractive",
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 	}
 	return entering(groupsWithin(m.full, "payload/init.scope"), append(enter, args...)...)
