@@ -105,6 +105,11 @@ func readLogCall(node ast.Node) (call logCall, ok bool) {
 	arguments := expression.Args
 	switch method.Sel.Name {
 	case "With":
+	case "Log":
+		if _, constant := literal(arguments[2]); !constant {
+			call.problem = "the message is not a constant"
+		}
+		arguments = arguments[3:]
 	case "Debug", "Info", "Warn", "Error":
 		if _, constant := literal(arguments[0]); !constant {
 			call.problem = "the message is not a constant"

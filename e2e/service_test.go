@@ -133,15 +133,16 @@ func TestJournalHasFields(t *testing.T) {
 	}
 }
 
-// A child has no way to the journal but the standard error that it inherits.
-func TestLineOfAChildHasItsPriority(t *testing.T) {
+// A child has no way to the journal but its standard error, which its parent reads.
+func TestLineOfAChildIsAnEntryOfItsOwn(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, lab.PairOptions{})
 	journal := p.Alpha.KeepJournal()
 	p.Up()
 	p.Alpha.IP("link", "del", p.AlphaDevice)
 	within(t, "the child says why it ends", func() bool {
-		return strings.HasPrefix(p.Alpha.Log(), "<3>tund: datapath beta: ")
+		all := journal.Entries("EVENT", "child wrote")
+		return len(all) > 0 && all[0]["PRIORITY"] == "3" && all[0]["PEER"] == "beta" && strings.HasPrefix(all[0]["TEXT"], "tund: datapath beta: ")
 	})
 	within(t, "the parent says so in an entry", func() bool {
 		all := journal.Entries("EVENT", "child exited")

@@ -21,9 +21,8 @@ import (
 // runDatapath is the life of a data child, in both stages of package sandbox. It
 // returns the exit status.
 func runDatapath(args []string) int {
-	complain := journal.Complainer()
 	if err := child(args); err != nil {
-		complain("tund: " + err.Error())
+		journal.ChildComplain("tund: " + err.Error())
 		return 1
 	}
 	return 0
@@ -40,7 +39,11 @@ func child(args []string) error {
 	if err := sandbox.Enter(name, pipe.FDSocket); err != nil {
 		return fmt.Errorf("datapath %s: %w", name, err)
 	}
-	log := slog.New(journal.StreamHandler()).With("peer", name)
+	handler, err := journal.ChildHandler()
+	if err != nil {
+		return fmt.Errorf("datapath %s: %w", name, err)
+	}
+	log := slog.New(handler)
 	engine, err := openEngine(log)
 	if err != nil {
 		return fmt.Errorf("datapath %s: %w", name, err)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"strings"
@@ -10,7 +11,6 @@ import (
 	"time"
 
 	"tund/internal/config"
-	"tund/internal/journal"
 	"tund/internal/sdnotify"
 )
 
@@ -36,9 +36,15 @@ func (n notStarted) Unwrap() error { return n.error }
 
 // fail says what went wrong, and returns the exit status.
 func fail(err error) int {
-	journal.Complainer()("tund: " + err.Error())
 	status := statusOf(err)
-	if _, ok := errors.AsType[notStarted](err); ok && status != exitConfig && os.Getenv("NOTIFY_SOCKET") != "" {
+	if _, ok := errors.AsType[notStarted](err); !ok { // somebody waits for the answer of a command
+		_, _ = fmt.Fprintln(os.Stderr, "tund: "+err.Error())
+		return status
+	}
+	log := startLog()
+	log.Complain("tund: " + err.Error())
+	log.Flush(flushLimit)
+	if status != exitConfig && os.Getenv("NOTIFY_SOCKET") != "" {
 		holdBack(err)
 	}
 	return status

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -78,6 +79,20 @@ func say(line string) error {
 	return err
 }
 
+// How long tund waits at its end until somebody has read what it logged, and before it is
+// replaced, when packets wait.
+const (
+	flushLimit   = time.Second
+	executeLimit = 100 * time.Millisecond
+)
+
+// startLog returns the log of this process, which is written until the process ends.
+func startLog() *journal.Log {
+	log := journal.New()
+	go log.Run(context.Background())
+	return log
+}
+
 // run is the parent's life: until SIGTERM or SIGINT.
 func run(o daemon.Options) error {
 	if err := sandbox.Protect(); err != nil {
@@ -88,7 +103,13 @@ func run(o daemon.Options) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	o.Hangup = hangup
-	o.Log = slog.New(journal.Handler())
+	log := startLog()
+	defer log.Flush(flushLimit)
+	o.Log = slog.New(log.Handler())
+	o.Execute = func(path string, args, env []string) error {
+		log.Flush(executeLimit)
+		return syscall.Exec(path, args, env)
+	}
 	inherited, err := sdnotify.Inherited()
 	if err != nil {
 		o.Log.Warn("descriptor not inherited", "err", err)

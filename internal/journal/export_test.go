@@ -2,7 +2,6 @@ package journal
 
 import (
 	"io"
-	"log/slog"
 
 	"github.com/coreos/go-systemd/v22/journal"
 )
@@ -12,9 +11,19 @@ var (
 	ComplainTo = complainTo
 	IsField    = isField
 	NewLines   = newLines
+	Printable  = printable
 )
 
-// NewHandler returns a handler that sends entries to send, and lines to w where that fails.
-func NewHandler(send func(string, journal.Priority, map[string]string) error, w io.Writer) slog.Handler {
-	return &handler{send: send, fallback: newLines(w)}
+// The limits.
+const (
+	Burst       = burst
+	Interval    = interval
+	Subjects    = subjects
+	NoticePause = noticePause
+	QueueSize   = queueSize
+)
+
+// NewLog returns a Log that sends entries to send, unless it is nil, and writes lines to w.
+func NewLog(send func(string, journal.Priority, map[string]string) error, w io.Writer) *Log {
+	return newLog(sink{send: send, out: w})
 }

@@ -3,7 +3,6 @@ package journal
 import (
 	"log/slog"
 	"slices"
-	"time"
 )
 
 // gathered is what a handler was given before the record.
@@ -20,15 +19,11 @@ func (g gathered) withGroup(name string) gathered {
 	return gathered{attrs: g.attrs, groups: append(slices.Clone(g.groups), name)}
 }
 
-// complete returns a record with all that was gathered, without its time, which the journal
-// notes itself; and its attributes.
-func (g gathered) complete(r slog.Record) (slog.Record, []slog.Attr) {
+// all returns what was gathered, and what the record has.
+func (g gathered) all(r slog.Record) []slog.Attr {
 	own := make([]slog.Attr, 0, r.NumAttrs())
 	r.Attrs(func(a slog.Attr) bool { own = append(own, a); return true })
-	all := slices.Concat(g.attrs, g.grouped(own))
-	whole := slog.NewRecord(time.Time{}, r.Level, r.Message, 0)
-	whole.AddAttrs(all...)
-	return whole, all
+	return slices.Concat(g.attrs, g.grouped(own))
 }
 
 // grouped puts attributes into the groups that are open.

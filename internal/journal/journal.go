@@ -1,150 +1,136 @@
 // Package journal writes logs where they are looked for: as entries with fields in systemd's
 // journal where standard error leads there, else as text on standard error.
 //
-// The parent sends entries by the journal's own protocol. A data child may open nothing,
-// and inherits standard error: its lines begin with their priority, which the journal understands,
-// and hold all else as text.
+// Logging never stands in the way of work. A record goes into a queue, and one goroutine writes:
+//
+//	any goroutine --Handle--> limits --> queue --> Run --> journal's socket, or standard error
+//	                          per subject  1 MiB
+//
+// Whoever logs neither waits nor fails. A line that finds no room, because nobody reads, or that
+// can't be written is dropped and counted, and the count is logged when writing works again. So is
+// the count of those over the limits, which nobody can get past who causes lines from outside.
+//
+// A data child has no queue. It writes lines to standard error, a pipe that its parent
+// reads; see [ChildHandler].
 package journal
 
 import (
-	"bytes"
 	"context"
-	"fmt"
-	"io"
 	"log/slog"
-	"maps"
-	"os"
+	"os/signal"
 	"strings"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/journal"
+	"golang.org/x/sys/unix"
 )
 
-// identifier is what the journal shows before each message.
-const identifier = "tund"
+// noticePause is how long a count may stay unsaid: of lines over a limit, and of lost ones while
+// there is no other line to try.
+const noticePause = time.Minute
 
-// Handler returns the handler for the parent's logs.
-func Handler() slog.Handler {
-	if !Connected() {
-		return slog.NewTextHandler(os.Stderr, nil)
+// A Log takes the records of a process. Its methods are safe for concurrent use.
+type Log struct {
+	sink   sink
+	queue  *queue
+	limits *limits
+	lost   uint64 // lines that could not be written, and not said yet; Run's
+}
+
+// New returns the Log of the parent. From now on no write to standard error ends this process
+// by a signal: its reader may be gone, a file at its limit of size, its terminal in other hands.
+func New() *Log {
+	signal.Ignore(unix.SIGPIPE, unix.SIGXFSZ, unix.SIGTTOU)
+	s := sink{out: stderr{wait: true}}
+	if connected, err := journal.StderrIsJournalStream(); connected && err == nil {
+		s.send = journal.Send
 	}
-	return &handler{send: journal.Send, fallback: StreamHandler()}
+	return newLog(s)
 }
 
-// StreamHandler returns the handler for the logs of a process that must not open
-// anything: it writes lines to standard error, and nothing else.
-func StreamHandler() slog.Handler {
-	if !Connected() {
-		return slog.NewTextHandler(os.Stderr, nil)
-	}
-	return newLines(os.Stderr)
+func newLog(s sink) *Log {
+	return &Log{sink: s, queue: newQueue(), limits: newLimits()}
 }
 
-// Connected says whether standard error leads to the journal.
-func Connected() bool {
-	connected, err := journal.StderrIsJournalStream()
-	return connected && err == nil
-}
+// Handler returns what a slog.Logger needs.
+func (l *Log) Handler() slog.Handler { return &handler{log: l} }
 
-// Complainer returns what writes a text of some lines to standard error, as something that needs a
-// person. Where that leads is found out now: later a data child may not ask any more.
-func Complainer() (complain func(text string)) {
-	connected := Connected()
-	return func(text string) { complainTo(os.Stderr, text, connected) }
-}
-
-func complainTo(w io.Writer, text string, connected bool) {
-	for line := range strings.Lines(text) {
-		if connected {
-			line = fmt.Sprintf("<%d>%s", journal.PriErr, line)
+// Run writes until ctx is done; to write takes as long as it takes.
+func (l *Log) Run(ctx context.Context) {
+	var later <-chan time.Time
+	for {
+		l.drain()
+		if later == nil && (l.lost > 0 || l.limits.owing()) {
+			later = time.After(noticePause)
 		}
-		_, _ = fmt.Fprintln(w, strings.TrimSuffix(line, "\n"))
-	}
-}
-
-// A handler makes an entry with fields of each record.
-type handler struct {
-	send     func(message string, priority journal.Priority, fields map[string]string) error
-	fallback slog.Handler // for what can't be sent
-	gathered
-}
-
-// Enabled implements slog.Handler: as text on standard error, from Info on.
-func (h *handler) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
-
-// WithAttrs implements slog.Handler.
-func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &handler{send: h.send, fallback: h.fallback, gathered: h.withAttrs(attrs)}
-}
-
-// WithGroup implements slog.Handler.
-func (h *handler) WithGroup(name string) slog.Handler {
-	return &handler{send: h.send, fallback: h.fallback, gathered: h.withGroup(name)}
-}
-
-// Handle implements slog.Handler.
-func (h *handler) Handle(ctx context.Context, r slog.Record) error {
-	whole, attrs := h.complete(r)
-	fields := map[string]string{"SYSLOG_IDENTIFIER": identifier, "EVENT": r.Message}
-	addFields(fields, "", attrs)
-	maps.DeleteFunc(fields, func(name, _ string) bool { return !isField(name) })
-	if err := h.send(text(whole), priority(r.Level), fields); err != nil {
-		return h.fallback.Handle(ctx, whole)
-	}
-	return nil
-}
-
-// addFields names each attribute as a field of the journal.
-func addFields(fields map[string]string, prefix string, attrs []slog.Attr) {
-	for _, a := range attrs {
-		value := a.Value.Resolve()
-		if value.Kind() == slog.KindGroup {
-			addFields(fields, prefix+a.Key+"_", value.Group())
-			continue
+		select {
+		case <-l.queue.wake:
+		case <-later:
+			later = nil
+			l.noteWithheld()
+		case <-ctx.Done():
+			return
 		}
-		fields[field(prefix+a.Key)] = value.String()
 	}
 }
 
-// field is the name of a key in the journal: in capitals, and uid as ACTOR_UID, since
-// what begins like that of systemd itself is easily taken for it.
-func field(key string) string {
-	if key == "uid" {
-		return "ACTOR_UID"
+// drain writes all there is.
+func (l *Log) drain() {
+	for {
+		e, ok := l.queue.next()
+		if !ok {
+			break
+		}
+		if !l.noteLost() || l.sink.write(e) != nil {
+			l.lost++
+		}
 	}
-	return strings.ToUpper(key)
+	l.lost += l.queue.takeDropped()
+	l.noteLost()
+	l.queue.rest()
 }
 
-// isField tells whether the journal takes a name, and an entry does not need it otherwise.
-func isField(name string) bool {
-	if name == "" || name[0] == '_' || len(name) > 64 || name == "MESSAGE" || name == "PRIORITY" {
+// noteLost tells whether all that was lost is said.
+func (l *Log) noteLost() bool {
+	if l.lost == 0 {
+		return true
+	}
+	notice := slog.NewRecord(time.Now(), slog.LevelWarn, "log lines dropped", 0)
+	if l.sink.write(l.entry(notice, []slog.Attr{slog.Uint64("count", l.lost)})) != nil {
 		return false
 	}
-	return strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == ""
+	l.lost = 0
+	return true
 }
 
-// priority is that of syslog(3).
-func priority(level slog.Level) journal.Priority {
-	switch {
-	case level >= slog.LevelError:
-		return journal.PriErr
-	case level >= slog.LevelWarn:
-		return journal.PriWarning
-	case level >= slog.LevelInfo:
-		return journal.PriInfo
-	default:
-		return journal.PriDebug
+// noteWithheld queues the counts of lines over the limits.
+func (l *Log) noteWithheld() {
+	for _, w := range l.limits.take() {
+		notice := slog.NewRecord(time.Now(), w.level, "log lines left out", 0)
+		attrs := append(w.subject, slog.String("sentence", w.sentence), slog.Uint64("count", w.count))
+		l.queue.put(l.entry(notice, attrs))
 	}
 }
 
-// text is a record on one line, without what the journal has beside it.
-func text(r slog.Record) string {
-	var b bytes.Buffer
-	h := slog.NewTextHandler(&b, &slog.HandlerOptions{Level: r.Level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-		if len(groups) == 0 && (a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
-			return slog.Attr{}
+// Flush returns when all that was logged has been written, or could not be; at the latest
+// after a time. Run must be running.
+func (l *Log) Flush(within time.Duration) {
+	l.noteWithheld()
+	timer := time.NewTimer(within)
+	defer timer.Stop()
+	select {
+	case <-l.queue.flushed():
+	case <-timer.C:
+	}
+}
+
+// Complain queues a text of some lines for standard error, as something that needs a person.
+func (l *Log) Complain(text string) {
+	for line := range strings.Lines(text) {
+		line = printable(strings.TrimSuffix(line, "\n")) + "\n"
+		if l.sink.send != nil {
+			line = mark(journal.PriErr) + line
 		}
-		return a
-	}})
-	_ = h.Handle(context.Background(), r) // a buffer takes everything
-	return strings.TrimSpace(r.Message + " " + b.String())
+		l.queue.put(entry{line: line})
+	}
 }

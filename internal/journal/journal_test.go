@@ -2,10 +2,13 @@ package journal_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"maps"
+	"strings"
 	"testing"
+	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/journal"
 
@@ -19,6 +22,19 @@ type entry struct {
 	fields   map[string]string
 }
 
+// hangs is longer than anything takes that does not hang.
+const hangs = time.Minute
+
+// run lets a Log write until the test ends.
+func run(t *testing.T, l *journal.Log) *journal.Log {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); l.Run(ctx) }()
+	t.Cleanup(func() { stop(); <-ended })
+	return l
+}
+
 // record returns a logger, and what it has sent.
 func record(t *testing.T) (*slog.Logger, func() entry) {
 	t.Helper()
@@ -27,8 +43,10 @@ func record(t *testing.T) (*slog.Logger, func() entry) {
 		all = append(all, entry{message, priority, fields})
 		return nil
 	}
-	return slog.New(journal.NewHandler(send, t.Output())), func() entry {
+	l := run(t, journal.NewLog(send, t.Output()))
+	return slog.New(l.Handler()), func() entry {
 		t.Helper()
+		l.Flush(hangs)
 		if len(all) != 1 {
 			t.Fatalf("%d entries, want 1", len(all))
 		}
@@ -119,8 +137,9 @@ func TestFieldThatTheJournalWouldRefuseIsLeftOut(t *testing.T) {
 func TestWhatCannotBeSentIsWrittenAsALine(t *testing.T) {
 	var b bytes.Buffer
 	refuse := func(string, systemd.Priority, map[string]string) error { return errors.New("no journal") }
-	log := slog.New(journal.NewHandler(refuse, &b)).With("peer", "beta")
-	log.Error("child exited", "err", "two\nlines")
+	l := run(t, journal.NewLog(refuse, &b))
+	slog.New(l.Handler()).With("peer", "beta").Error("child exited", "err", "two\nlines")
+	l.Flush(hangs)
 	if want := "<3>child exited peer=beta err=\"two\\nlines\"\n"; b.String() != want {
 		t.Errorf("wrote %q, want %q", b.String(), want)
 	}
@@ -138,11 +157,41 @@ func TestLinesBeginWithTheirPriority(t *testing.T) {
 }
 
 func TestComplaintOfSeveralLinesIsOneOfTheJournalInEach(t *testing.T) {
-	for connected, want := range map[bool]string{false: "tund: a\nb\n", true: "<3>tund: a\n<3>b\n"} {
+	var b bytes.Buffer
+	journal.ComplainTo(&b, "tund: a\nb")
+	if want := "<3>tund: a\n<3>b\n"; b.String() != want {
+		t.Errorf("wrote %q, want %q", b.String(), want)
+	}
+	for want, send := range map[string]sender{"tund: a\n\\x1bb\n": nil, "<3>tund: a\n<3>\\x1bb\n": accept} {
 		var b bytes.Buffer
-		journal.ComplainTo(&b, "tund: a\nb", connected)
+		l := run(t, journal.NewLog(send, &b))
+		l.Complain("tund: a\n\x1bb")
+		l.Flush(hangs)
 		if b.String() != want {
-			t.Errorf("connected %t: wrote %q, want %q", connected, b.String(), want)
+			t.Errorf("wrote %q, want %q", b.String(), want)
+		}
+	}
+}
+
+type sender func(string, systemd.Priority, map[string]string) error
+
+func accept(string, systemd.Priority, map[string]string) error { return nil }
+
+func TestNothingThatATerminalObeysIsWritten(t *testing.T) {
+	for s, want := range map[string]string{
+		"é \t plain": "é \t plain", "\x1b[2J": `\x1b[2J`, "a\nb\r": `a\nb\r`, "\u202e": `\u202e`, "\xff": `\xff`, "\u009b": `\u009b`,
+		`\n`: `\n`, "": "",
+	} {
+		if got := journal.Printable(s); got != want {
+			t.Errorf("%q became %q, want %q", s, got, want)
+		}
+	}
+	log, sent := record(t)
+	log.Warn("http: \x1b[2J", "err", "\x1b[2J")
+	got := sent()
+	for name, text := range map[string]string{"message": got.message, "EVENT": got.fields["EVENT"], "ERR": got.fields["ERR"]} {
+		if strings.Contains(text, "\x1b") {
+			t.Errorf("%s: %q", name, text)
 		}
 	}
 }

@@ -33,7 +33,7 @@ func setLimits(lastFD int) error {
 		value    uint64
 	}{
 		{"descriptors", unix.RLIMIT_NOFILE, uint64(lastFD) + 1 + runtimeFDs},
-		{"size of files", unix.RLIMIT_FSIZE, fileSize()},
+		{"size of files", unix.RLIMIT_FSIZE, 0},
 		{"memory", unix.RLIMIT_DATA, data + memoryAllowance}, // not the address space, most of which Go only reserves
 		{"real-time priority", unix.RLIMIT_RTPRIO, 1},        // the parent may raise a thread so far
 		{"locked memory", unix.RLIMIT_MEMLOCK, 0},
@@ -55,17 +55,6 @@ func lower(resource int, value uint64) error {
 	}
 	value = min(value, now.Max)
 	return unix.Setrlimit(resource, &unix.Rlimit{Cur: value, Max: value})
-}
-
-// fileSize is no limit where the log goes to a file, else 0.
-func fileSize() uint64 {
-	for _, fd := range []int{1, 2} {
-		var s unix.Stat_t
-		if unix.Fstat(fd, &s) == nil && s.Mode&unix.S_IFMT == unix.S_IFREG {
-			return unix.RLIM_INFINITY
-		}
-	}
-	return 0
 }
 
 // mapped returns the bytes that count for the limit of memory now.

@@ -39,6 +39,7 @@ type child struct {
 	cmd    *exec.Cmd
 	in     *os.File // the pipe's end to write to the child
 	out    *os.File // and the other's to read from it
+	said   *os.File // its standard error's end to read from
 	conn   *pipe.Conn
 	resume *State // what it shall go on from, or nil
 
@@ -74,6 +75,7 @@ func (c *child) run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(c.read)
 	wg.Go(c.write)
+	wg.Go(c.logStderr)
 	wg.Go(func() { c.exited <- exit{c.cmd.Wait()} }) // ends with the child
 	defer wg.Wait()
 	defer c.close()
@@ -103,9 +105,11 @@ func (c *child) run(ctx context.Context) error {
 	}
 }
 
-// close ends reader and writer, whose pipes have no other end any more.
+// close ends reader and writer, whose pipes have no other end any more. What the child said last
+// is still read.
 func (c *child) close() {
 	close(c.done)
+	_ = c.said.SetReadDeadline(time.Now().Add(c.s.limits.grace))
 	_, _ = c.in.Close(), c.out.Close()
 }
 
@@ -357,7 +361,7 @@ func explain(err error) error {
 	case ok && status.Signaled() && status.Signal() == syscall.SIGKILL:
 		return fmt.Errorf("%w, and not by tund: where memory is short the kernel does that, and logs it", err)
 	default:
-		return fmt.Errorf("%w: its last words are on standard error", err)
+		return fmt.Errorf("%w: its last words are in the log", err)
 	}
 }
 

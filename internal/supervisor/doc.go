@@ -21,7 +21,7 @@
 // Many supervisors that begin at the same time share a Gate, so that their children do not
 // all start at once.
 //
-// Run owns all of a child: three goroutines for it (write, read, wait) begin and end within
-// one incarnation. A child is told to end by Stop on its pipe; that its parent is gone it
+// Run owns all of a child: four goroutines for it (write, read, wait, and one that logs its standard
+// error) begin and end within one incarnation. A child is told to end by Stop on its pipe; that its parent is gone it
 // learns from the end of that pipe, never from a signal (Pdeathsig is bound to a thread).
 package supervisor

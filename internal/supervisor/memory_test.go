@@ -31,7 +31,7 @@ func TestChildWithoutMemoryIsTriedUntilThereIsSome(t *testing.T) {
 	})
 	first, second := r.crashed(), r.crashed()
 	t.Log(first.Err)
-	if !strings.HasPrefix(first.Err.Error(), "child: ") || !strings.HasSuffix(first.Err.Error(), "its last words are on standard error") {
+	if !strings.HasPrefix(first.Err.Error(), "child: ") || !strings.HasSuffix(first.Err.Error(), "its last words are in the log") {
 		t.Errorf("exited with %v", first.Err)
 	}
 	if first.RestartIn != 0 || second.RestartIn == 0 {

@@ -76,6 +76,7 @@ type behaviour struct {
 	resume    uint64 // is added to the Seq of Resumed
 	offers    bool   // hands a key over without being asked
 	perish    string // at which message it is killed: key or resume
+	writes    string // to its standard error, when it is configured
 	urgent    bool   // asks for the priority of the thread whose id a probe has
 }
 
@@ -98,6 +99,7 @@ var behaviours = map[string]behaviour{
 	"resume":       {perish: "resume"},
 	"offers":       {offers: true},
 	"urgent":       {urgent: true},
+	"writes":       {crash: true, writes: "<4>engine not used\npanic: \x1b[2J\n\ngoroutine 1"},
 }
 
 func newActor() *actor {
@@ -187,6 +189,7 @@ func (a *actor) configured(b behaviour, m pipe.Configure) error {
 	} else if err := a.conn.Send(pipe.Configured{Seq: m.Seq + b.configure}); err != nil {
 		return err
 	}
+	_, _ = os.Stderr.WriteString(b.writes)
 	switch {
 	case b.crash:
 		syscall.Exit(7)

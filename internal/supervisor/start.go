@@ -22,6 +22,10 @@ func (s *Supervisor) start(number uint64) (*child, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("make pipe: %w", err), fromParent.Close(), toChild.Close())
 	}
+	said, stderr, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("make pipe: %w", err), fromParent.Close(), toChild.Close(), fromChild.Close(), toParent.Close())
+	}
 	cmd := s.o.Command(s.o.Name)
 	cmd.ExtraFiles = []*os.File{fromParent, toParent, s.o.Device, s.o.Socket} // from descriptor pipe.FDIn on
 	cmd.Dir = "/"
@@ -29,13 +33,11 @@ func (s *Supervisor) start(number uint64) (*child, error) {
 	if s.o.Environment != nil {
 		cmd.Env = append(cmd.Env, s.o.Environment()...)
 	}
-	if cmd.Stderr == nil {
-		cmd.Stderr = os.Stderr
-	}
+	cmd.Stderr = stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's ^C is the parent's business
-	err = errors.Join(cmd.Start(), fromParent.Close(), toParent.Close())
+	err = errors.Join(cmd.Start(), fromParent.Close(), toParent.Close(), stderr.Close())
 	if err != nil {
-		return nil, errors.Join(err, toChild.Close(), fromChild.Close())
+		return nil, errors.Join(err, toChild.Close(), fromChild.Close(), said.Close())
 	}
 	return &child{
 		s:        s,
@@ -43,6 +45,7 @@ func (s *Supervisor) start(number uint64) (*child, error) {
 		cmd:      cmd,
 		in:       toChild,
 		out:      fromChild,
+		said:     said,
 		conn:     pipe.NewConn(fromChild, toChild, pipe.Parent),
 		queue:    make(chan pipe.Message, queueSize),
 		received: make(chan pipe.Message),
@@ -52,8 +55,7 @@ func (s *Supervisor) start(number uint64) (*child, error) {
 	}, nil
 }
 
-// environment is all that a child gets: what its logs look like, and how its
-// runtime behaves. Among others, NOTIFY_SOCKET, WATCHDOG_* and LISTEN_* are the parent's.
+// environment is all that a child gets: how its runtime behaves. Among others, NOTIFY_SOCKET, WATCHDOG_* and LISTEN_* are the parent's.
 func environment(lookup func(string) (string, bool)) []string {
 	env := []string{
 		// Hardly anything is allocated, so garbage is collected only near a limit. That
@@ -67,7 +69,7 @@ func environment(lookup func(string) (string, bool)) []string {
 	}
 	// GORACE matters to programs built with the race detector, whose exit would else take a
 	// second: half of the time that there is to hand over.
-	for _, name := range []string{"GORACE", "GOTRACEBACK", "JOURNAL_STREAM", "TZ"} {
+	for _, name := range []string{"GORACE", "GOTRACEBACK"} {
 		if value, ok := lookup(name); ok {
 			env = append(env, name+"="+value)
 		}

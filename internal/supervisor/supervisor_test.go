@@ -489,3 +489,26 @@ func TestChildEndsWithItsParent(t *testing.T) {
 		}
 	}
 }
+
+// What a child writes to its standard error is logged before its end, as that of the child.
+func TestStandardErrorOfAChildIsLogged(t *testing.T) {
+	var log bytes.Buffer
+	r := supervise(t, "writes", func(o *supervisor.Options, _ *supervisor.Supervisor) {
+		if o != nil {
+			o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		}
+	})
+	r.started()
+	r.crashed()
+	r.stop()
+	rest := log.String()
+	for _, want := range []string{
+		`level=WARN msg="child wrote" child=1 pid=`, `text="engine not used"`, `text="panic: \x1b[2J"`, `text="goroutine 1"`, `msg="child exited" child=1`,
+	} {
+		_, after, found := strings.Cut(rest, want)
+		if !found {
+			t.Fatalf("%s is not in, or not after the one before in\n%s", want, log.String())
+		}
+		rest = after
+	}
+}
