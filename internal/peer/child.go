@@ -70,10 +70,10 @@ func (p *Peer) onStarted(ctx context.Context, e supervisor.Event, body superviso
 	}
 	waited := len(p.child.waiting) > 0
 	p.installWaiting()
-	switch {
-	case p.links.main == nil:
+	if !p.dialledTo(p.cfg.Endpoints) { // there is no session, or the endpoints have changed meanwhile
 		p.startDial(ctx)
-	case !waited && !body.Resumed:
+	}
+	if p.links.main != nil && !waited && !body.Resumed {
 		p.wantRekey()
 	}
 }

@@ -161,17 +161,16 @@ func (p *Peer) Update(ctx context.Context, cfg config.Peer, change config.Change
 // returns tells when the child has taken its part; it is nil where there is none.
 func (p *Peer) updateLive(ctx context.Context, cfg config.Peer) (<-chan struct{}, error) {
 	old := p.cfg
-	p.cfg = cfg
+	p.use(cfg)
 	if p.tunnel == nil {
-		return nil, nil
+		return nil, nil // whatever opens begins with cfg
 	}
 	if err := p.applySettings(); err != nil {
-		p.cfg = old
+		p.use(old)
 		return nil, err
 	}
 	if !samePSK(old, cfg) {
 		p.links.notBefore = 0
-		p.psk.Store(cfg.PresharedKey)
 		p.wantRekey()
 	}
 	if !sameEndpoints(old, cfg) && !p.dialledTo(cfg.Endpoints) {
@@ -181,6 +180,12 @@ func (p *Peer) updateLive(ctx context.Context, cfg config.Peer) (<-chan struct{}
 	settled := p.configureChild()
 	p.child.late = settled == nil
 	return settled, nil
+}
+
+// use makes cfg what is wanted, in every state: what opens or begins later begins with it.
+func (p *Peer) use(cfg config.Peer) {
+	p.cfg = cfg
+	p.psk.Store(cfg.PresharedKey)
 }
 
 // configureChild tells the present child, and every later one, its settings.
@@ -205,6 +210,7 @@ func (p *Peer) configureChild() <-chan struct{} {
 // peers can have the names, addresses and routes that it gives up. Update must follow.
 func (p *Peer) Release(ctx context.Context) error {
 	return p.do(ctx, func(inner context.Context) {
+		p.had = p.tunnel != nil
 		p.leave(inner)
 		p.moving = true
 	})
@@ -216,25 +222,29 @@ func (p *Peer) leave(ctx context.Context) {
 	p.close()
 }
 
-// rebuild takes the tunnel down and opens it with a new configuration, or, if that
-// fails, with the old one.
+// rebuild takes the tunnel down and opens it with a new configuration. Where that fails it goes
+// back to the old one, if that had a tunnel, and has it again; else the new one is tried
+// until it can be had.
 func (p *Peer) rebuild(ctx context.Context, cfg config.Peer) error {
+	had := p.tunnel != nil || p.moving && p.had
 	p.leave(ctx)
 	p.moving = false
 	old := p.cfg
-	if p.reopenAs(cfg) {
+	if p.reopenAs(cfg) || !had {
 		return nil
 	}
 	failed := errors.New(p.view.lastError)
-	p.reopenAs(old)
+	if p.reopenAs(old); p.tunnel == nil {
+		p.reopenAs(cfg)
+		return nil
+	}
 	return failed
 }
 
 // reopenAs opens the tunnel with a configuration, and reports false where it should
 // be open and is not.
 func (p *Peer) reopenAs(cfg config.Peer) bool {
-	p.cfg = cfg
-	p.psk.Store(cfg.PresharedKey)
+	p.use(cfg)
 	p.dial.restart()
 	p.open()
 	return p.tunnel != nil || !cfg.Enabled || p.held != ""

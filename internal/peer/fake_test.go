@@ -70,8 +70,9 @@ type wirePair struct {
 	mu     sync.Mutex
 	cut    bool
 	ends   [2]*fakeTunnel
-	refuse error // Connect fails with it
-	spoilt error // nothing that was left can be taken over
+	refuse error   // Connect fails with it
+	spoilt error   // nothing that was left can be taken over
+	broken [2]bool // a side can't make a tunnel
 
 	obstinate error                        // why no child resumes
 	delay     func(side int) time.Duration // of each event on its way to the peer; nil: none
@@ -124,10 +125,27 @@ func (w *wirePair) setCut(cut bool) {
 	w.cut = cut
 }
 
+var errBroken = errors.New("open tun tun-other: busy")
+
+func (w *wirePair) isBroken(side int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.broken[side]
+}
+
+func (w *wirePair) setBroken(side int, broken bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.broken[side] = broken
+}
+
 func (w *wirePair) opener(side int) peer.Opener {
 	return func(o peer.Opening) (peer.Tunnel, error) {
 		if o.Inherited != nil && w.spoilt != nil {
 			return nil, w.spoilt
+		}
+		if w.isBroken(side) {
+			return nil, errBroken
 		}
 		t := &fakeTunnel{pair: w, side: side, events: o.Events, queue: make(chan supervisor.Event, 1024), done: make(chan struct{}), old: make(map[wire.Index]bool)}
 		t.applied = append(t.applied, o.Settings)

@@ -100,6 +100,7 @@ type Peer struct {
 	cfg     config.Peer
 	held    string          // why it was ordered down; empty: it was not
 	moving  bool            // Release has made room for other peers; Update follows
+	had     bool            // there was a tunnel to make room
 	tunnel  Tunnel          // nil while nothing is held
 	applied netcfg.Settings // what the device has
 	child   child

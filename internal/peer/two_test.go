@@ -36,6 +36,7 @@ type two struct {
 
 	latency func() time.Duration // of what is sent over a session; nil: none
 	late    [2]time.Duration     // how long a side's dials take
+	dialled [2]netip.AddrPort    // what a side has dialled last
 	gagged  atomic.Pointer[[]net.Conn]
 	relays  []net.Conn
 	dumb    atomic.Bool                                // nothing passes over new sessions
@@ -132,8 +133,9 @@ func (w *two) newPeer(side int, c config.Peer) *peer.Peer {
 	return peer.New(peer.Options{
 		Log: slog.New(w.logs[side]), Config: c, Node: w.nodes[side],
 		Open: w.wires.opener(side),
-		Dial: func(ctx context.Context, _ *keys.Identity, _ netip.AddrPort, _ keys.PublicKey, progress func(session.State)) (*session.Conn, error) {
+		Dial: func(ctx context.Context, _ *keys.Identity, addr netip.AddrPort, _ keys.PublicKey, progress func(session.State)) (*session.Conn, error) {
 			progress(session.Connecting)
+			w.note(side, addr)
 			return w.connect(ctx, side)
 		},
 		Now: func() time.Duration { return time.Since(start) },
@@ -144,6 +146,18 @@ func (w *two) newPeer(side int, c config.Peer) *peer.Peer {
 func (w *two) takes(d time.Duration) {
 	w.latency = func() time.Duration { return d }
 	w.wires.delay = func(int) time.Duration { return d }
+}
+
+func (w *two) note(side int, addr netip.AddrPort) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.dialled[side] = addr
+}
+
+func (w *two) lastDialled(side int) netip.AddrPort {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.dialled[side]
 }
 
 // connect is a dial that succeeds at once.
