@@ -138,7 +138,9 @@ var peerFields = []field[Peer]{
 	{
 		Key: Key{
 			Table: tablePeer, Name: "mode", Type: "string", Class: Child, Default: `"tun"`,
-			Doc: `"tun" carries IP packets, "tap" Ethernet frames. Both ends must have the same.`,
+			Doc: `"tun" carries IP packets, "tap" Ethernet frames. Both ends must have the same. ` +
+				"The MAC address of a TAP device follows from the public keys of both nodes: it is the same each time, " +
+				"and begins with fe, so that no bridge takes it for its own. A device that was there before keeps its own.",
 		},
 		set: func(v value, p *Peer) { p.Mode = scalar(v, oneOf(ModeTUN, ModeTAP)) },
 		get: func(p *Peer) string { return quote(p.Mode) },

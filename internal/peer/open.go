@@ -39,7 +39,7 @@ func (p *Peer) open() {
 		}
 	}
 	s := p.settings(netip.Addr{})
-	t, err := p.o.Open(Opening{Log: p.log, Config: p.cfg, Settings: s, Events: p.in.children})
+	t, err := p.o.Open(Opening{Log: p.log, Node: p.o.Node.Identity().Public(), Config: p.cfg, Settings: s, Events: p.in.children})
 	if err != nil {
 		p.notOpened(err.Error())
 		return

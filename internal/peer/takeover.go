@@ -27,7 +27,8 @@ type takeover struct {
 // takeOver goes on with what an earlier tund has left. It reports false where that can't be.
 func (p *Peer) takeOver(in *handover.Inherited) bool {
 	o := Opening{
-		Log: p.log, Config: p.cfg, Settings: p.settings(in.Remote.Addr()), Events: p.in.children, Inherited: in,
+		Log: p.log, Node: p.o.Node.Identity().Public(), Config: p.cfg, Settings: p.settings(in.Remote.Addr()), Events: p.in.children,
+		Inherited: in,
 	}
 	p.takeover = takeover{pending: true}
 	o.Resume, p.takeover.lost = p.recall(in.Peer, p.o.Node.Indexes().Reserve)

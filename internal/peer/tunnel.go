@@ -14,6 +14,7 @@ import (
 
 	"tund/internal/config"
 	"tund/internal/handover"
+	"tund/internal/keys"
 	"tund/internal/netcfg"
 	"tund/internal/pipe"
 	"tund/internal/supervisor"
@@ -66,6 +67,7 @@ type Tunnel interface {
 // Opening is what an Opener is told.
 type Opening struct {
 	Log      *slog.Logger
+	Node     keys.PublicKey // this node's
 	Config   config.Peer
 	Settings netcfg.Settings
 	Events   chan<- supervisor.Event // where the child reports to
@@ -180,6 +182,7 @@ func (t *tunnel) build(o Opening) error {
 	if err != nil {
 		return err
 	}
+	options.Address = hardwareAddress(o.Node, o.Config.PublicKey)
 	if t.device, err = tuntap.Open(options); err != nil {
 		return err
 	}

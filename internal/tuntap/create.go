@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strconv"
 	"syscall"
@@ -31,13 +32,26 @@ func prepare(o Options) error {
 	if err := setSuperPacket(o.Name, cmp.Or(o.SuperPacket, DefaultSuperPacket)); err != nil {
 		return fmt.Errorf("bound super-packets: %w", err)
 	}
-	if o.Queue == 0 {
-		return nil
+	if o.Queue != 0 {
+		if err := setQueue(o.Name, o.Queue); err != nil {
+			return fmt.Errorf("set queue length: %w", err)
+		}
 	}
-	if err := setQueue(o.Name, o.Queue); err != nil {
-		return fmt.Errorf("set queue length: %w", err)
+	if o.Address != nil && o.Mode == TAP {
+		if err := setAddress(o.Name, o.Address); err != nil {
+			return fmt.Errorf("set address %s: %w", o.Address, err)
+		}
 	}
 	return nil
+}
+
+// setAddress marks the address as chosen: udev leaves it then.
+func setAddress(name string, address net.HardwareAddr) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetHardwareAddr(link, address)
 }
 
 // createByWater holds the fork lock exclusively, as water opens its descriptor

@@ -3,6 +3,7 @@ package tuntap
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"time"
 
@@ -33,6 +34,8 @@ type Options struct {
 	Name  string // of the interface, 1 to 15 bytes
 	Mode  Mode
 	Queue int // packets that may wait for the reader; used only if the device is made; 0: the kernel's default
+	// Address is that of a TAP, used only if the device is made; nil: the kernel makes one up.
+	Address net.HardwareAddr
 
 	Offloads    Offloads // that are wanted; as many of them as the kernel has come into force
 	SuperPacket int      // bytes of the largest; used only if the device is made; 0: DefaultSuperPacket

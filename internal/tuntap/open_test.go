@@ -2,6 +2,7 @@ package tuntap_test
 
 import (
 	"errors"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -64,6 +65,20 @@ func TestOpenKeepsRouterAdvertisementsFromANewDeviceOnly(t *testing.T) {
 			t.Errorf("%s: accept_ra is %q, want %s", name, got, want)
 		}
 	}
+}
+
+func TestOpenGivesANewTapItsAddressAndLeavesAnAdministrators(t *testing.T) {
+	enterNamespace(t)
+	ip(t, "tuntap add adm0 mode tap")
+	ip(t, "link set adm0 address 02:00:00:00:00:99")
+	address := net.HardwareAddr{0xfe, 1, 2, 3, 4, 5}
+	for name, want := range map[string]string{"made0": "fe:01:02:03:04:05", "adm0": "02:00:00:00:00:99"} {
+		open(t, tuntap.Options{Name: name, Mode: tuntap.TAP, Address: address})
+		if show := ip(t, "link show "+name); !strings.Contains(show, "link/ether "+want+" ") {
+			t.Errorf("%s has not the address %s:\n%s", name, want, show)
+		}
+	}
+	open(t, tuntap.Options{Name: "tun0", Mode: tuntap.TUN, Address: address}) // has none: nothing fails
 }
 
 func TestOpenKeepsThePersistenceOfAnAdministratorsDevice(t *testing.T) {
