@@ -48,7 +48,7 @@ func liveKeys() map[string]liveKey {
 			shows:  onDevice(func(s netcfg.Settings) bool { return s.MTU == 1303 }),
 		},
 		"allowed_ips": {
-			change: func(c *config.Peer) { c.AllowedIPs = []netip.Prefix{network} },
+			change: func(c *config.Peer) { c.AllowedIPs = config.Allowed{Networks: []netip.Prefix{network}} },
 			shows:  inChild(func(c pipe.Configure) bool { return slices.Equal(c.AllowedIPs, []netip.Prefix{network}) }),
 		},
 		"keepalive": {
