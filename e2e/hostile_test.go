@@ -130,7 +130,7 @@ func TestGarbageOfStrangersIsRefusedAndCounted(t *testing.T) {
 			return p.Beta.Status().Node.Drops["stranger"]-before.Node.Drops["stranger"] >= uint64(sent)
 		})
 	}
-	// Not more than four from one address: the fifth would push out the first.
+	// Not more than eight from one address: the ninth would push out the first.
 	var wg sync.WaitGroup
 	turn := 0
 	for name, talk := range map[string]func(net.Conn){

@@ -61,6 +61,7 @@ func (f *fakeTund) Status(ctx context.Context) (ctl.Status, error) {
 		status.Node.Drops.Stranger = 1
 		status.Peers[1].Warnings = []string{"dropped packets whose source is not in 10.77.0.0/30"}
 		status.Node.Refused = ctl.Refused{Prelude: 3, UnknownKey: 1}
+		status.Node.RefusedKeys = []ctl.RefusedKey{{PublicKey: "BBBB", Endpoint: "192.0.2.9:40000", AgeS: 61, Count: 1}}
 	}
 	return status, nil
 }

@@ -115,6 +115,9 @@ func (p *program) showNode(status ctl.Status) {
 	if refused != "" {
 		p.printf("refused sessions: %s\n", refused)
 	}
+	for _, k := range node.RefusedKeys {
+		p.printf("unknown public key: %s from %s, %s, last %s ago\n", k.PublicKey, k.Endpoint, plural(k.Count, "session"), words(seconds(k.AgeS)))
+	}
 	if n := node.Drops.Stranger; n > 0 {
 		p.printf("dropped: %s from strangers\n", plural(n, "datagram"))
 	}

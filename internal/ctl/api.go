@@ -128,6 +128,8 @@ type NodeStatus struct {
 	Listen    []string     `json:"listen"`  // addresses really bound
 	Drops     NodeDrops    `json:"drops"`   // datagrams that reached no child
 	Refused   Refused      `json:"refused"` // control connections, by the step that failed
+	// RefusedKeys are public keys that have proven themselves and are no peer's: the last few, the latest first.
+	RefusedKeys []RefusedKey `json:"refused_keys"`
 
 	Instance     string `json:"instance"`      // another one with each start of the program
 	RestartError string `json:"restart_error"` // why the last restart that was asked for did not happen; "": none failed
@@ -152,6 +154,15 @@ type Refused struct {
 	TLS        uint64 `json:"tls"`
 	UnknownKey uint64 `json:"unknown_key"`
 	Limit      uint64 `json:"limit"`
+}
+
+// RefusedKey is a node that would be a peer if its key were configured.
+type RefusedKey struct {
+	PublicKey string    `json:"public_key"` // base64
+	Endpoint  string    `json:"endpoint"`   // where its last connection came from
+	Last      time.Time `json:"last"`       // by the clock as it was set then
+	AgeS      int64     `json:"age_s"`      // how long ago that was
+	Count     uint64    `json:"count"`      // of its connections
 }
 
 // PeerStatus is one peer. Counters of packets are those of its present child.

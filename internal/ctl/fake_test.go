@@ -70,6 +70,7 @@ func (b *fakeBackend) Status(ctx context.Context) (Status, error) {
 			Name: "here", PublicKey: "AAAA", PID: 7, UptimeS: 60, Listen: []string{"[::]:7900"},
 			Config: ConfigStatus{Path: "/etc/tund/tund.toml", LoadedAt: time.Unix(1700000000, 0).UTC()},
 			Drops:  NodeDrops{Stranger: 3}, Refused: Refused{Prelude: 1},
+			RefusedKeys: []RefusedKey{{PublicKey: "BBBB", Endpoint: "192.0.2.9:40000", Last: time.Unix(1700000000, 0).UTC(), AgeS: 3, Count: 2}},
 		},
 		Peers: []PeerStatus{
 			{Name: "alpha", State: StateConnecting, Mode: "tap", Interface: "tap-alpha", Since: time.Unix(1700000000, 0).UTC(), StateAgeS: 90, LastError: "connection refused"},

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -167,17 +166,4 @@ func (b *backend) Reload(ctx context.Context) ctl.ReloadResult {
 		}
 		return refusal(ctl.ConfigError{File: b.o.Config, Message: why})
 	}
-}
-
-// reserved tells the listener which addresses to keep a place for: those that
-// endpoints name.
-func (d *Daemon) reserved(addr netip.Addr) bool {
-	for _, p := range d.node.config().Peers {
-		for _, e := range p.Endpoints {
-			if a, ok := e.Addr(); ok && a == addr.Unmap() {
-				return true
-			}
-		}
-	}
-	return false
 }

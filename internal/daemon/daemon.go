@@ -9,6 +9,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -149,11 +150,12 @@ func (d *Daemon) prepare(cfg *config.Config) error {
 	d.shelve(d.o.Inherited)
 	d.open = peer.NewOpener(net, d.shelf, d.node.choices, d.o.Command)
 	d.gates = &gates{log: d.log, inherited: d.sockets, options: session.ListenerOptions{
-		Log:      d.log,
-		Identity: d.node.Identity(),
-		Known:    d.known,
-		Reserved: d.reserved,
-		Accepted: d.accepted,
+		Log:       d.log,
+		Identity:  d.node.Identity(),
+		Admission: session.NewAdmission(),
+		Known:     d.known,
+		Preferred: d.node.expects,
+		Accepted:  d.accepted,
 	}}
 	if d.dog, err = newWatchdog(d.log, d.notify, &d.wg); err != nil {
 		d.report("watchdog", err)
@@ -286,10 +288,13 @@ func (d *Daemon) peerOf(key keys.PublicKey) (config.Peer, bool) {
 	return config.Peer{}, false
 }
 
-// known tells the listener which identities may have a session.
+// known tells the listener which identities may have a session. It takes the same time for each.
 func (d *Daemon) known(key keys.PublicKey) bool {
-	_, ok := d.peerOf(key)
-	return ok
+	found := 0
+	for _, p := range d.node.config().Peers {
+		found |= subtle.ConstantTimeCompare(p.PublicKey[:], key[:])
+	}
+	return found == 1
 }
 
 // accepted hands a connection to its peer.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 
 	"tund/internal/ctl"
 	"tund/internal/keys"
@@ -33,10 +34,9 @@ type gates struct {
 	options   session.ListenerOptions
 	inherited *sockets
 
-	mu      sync.Mutex
-	open    []*gate
-	refused session.Refusals // of gates that are closed
-	drops   uint64
+	mu    sync.Mutex
+	open  []*gate
+	drops uint64 // of gates that are closed
 }
 
 // set opens what is new in addrs and closes what is no longer there. On an error the
@@ -134,7 +134,6 @@ func (g *gates) closeAll(gone []*gate) {
 		<-k.ended
 		g.mu.Lock()
 		g.open = slices.DeleteFunc(slices.Clone(g.open), func(o *gate) bool { return o == k })
-		g.refused = sum(g.refused, k.listener.Refused())
 		g.drops += k.door.Drops()
 		g.mu.Unlock()
 		_ = k.door.Close()
@@ -156,23 +155,22 @@ func (g *gates) setIdentity(id *keys.Identity) error {
 func (g *gates) count(s *ctl.NodeStatus) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	refused, drops := g.refused, g.drops
+	drops := g.drops
 	s.Listen = []string{}
 	for _, k := range g.open {
 		s.Listen = append(s.Listen, k.listener.Addr().String())
-		refused = sum(refused, k.listener.Refused())
 		drops += k.door.Drops()
 	}
 	s.Drops.Stranger = drops
+	refused := g.options.Admission.Refused()
 	s.Refused = ctl.Refused{
 		Prelude: refused.Prelude, Replay: refused.Replay, TLS: refused.TLS,
 		UnknownKey: refused.UnknownKey, Limit: refused.Limit,
 	}
-}
-
-func sum(a, b session.Refusals) session.Refusals {
-	return session.Refusals{
-		Prelude: a.Prelude + b.Prelude, Replay: a.Replay + b.Replay, TLS: a.TLS + b.TLS,
-		UnknownKey: a.UnknownKey + b.UnknownKey, Limit: a.Limit + b.Limit,
+	s.RefusedKeys = []ctl.RefusedKey{}
+	for _, k := range g.options.Admission.RefusedKeys() {
+		s.RefusedKeys = append(s.RefusedKeys, ctl.RefusedKey{
+			PublicKey: k.Key.String(), Endpoint: k.Remote.String(), Last: k.Last, AgeS: int64(time.Since(k.Last) / time.Second), Count: k.Count,
+		})
 	}
 }

@@ -23,6 +23,7 @@ type node struct {
 	indexes  *keys.Indexes
 	net      *netcfg.Manager
 	holds    *holds
+	sources  *sources
 
 	mu       sync.RWMutex
 	cfg      *config.Config
@@ -30,7 +31,7 @@ type node struct {
 }
 
 func newNode(cfg *config.Config, net *netcfg.Manager, h *holds) *node {
-	n := &node{indexes: keys.NewIndexes(time.Now), net: net, holds: h}
+	n := &node{indexes: keys.NewIndexes(time.Now), net: net, holds: h, sources: newSources()}
 	_, _ = rand.Read(n.instance[:]) // never fails (crypto/rand)
 	n.use(cfg)
 	return n
@@ -41,6 +42,7 @@ func (n *node) use(cfg *config.Config) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.cfg = cfg
+	n.sources.keep(cfg.Peers)
 	if n.identity == nil || n.identity.Public() != keys.NewIdentity(&cfg.Node.PrivateKey).Public() {
 		n.identity = keys.NewIdentity(&cfg.Node.PrivateKey)
 	}
@@ -105,6 +107,22 @@ func (n *node) Reachable(addr netip.Addr) error {
 		return fmt.Errorf("route %s of peer %s covers %s: the tunnel would swallow itself", route, name, addr)
 	}
 	return nil
+}
+
+// Located implements peer.Node.
+func (n *node) Located(peer, name string, addrs []netip.Addr) { n.sources.set(peer, name, addrs) }
+
+// expects tells whether a configured peer may come from addr: an endpoint names it, or it was there
+// when it was last seen.
+func (n *node) expects(addr netip.Addr) bool {
+	for _, p := range n.config().Peers {
+		for _, e := range p.Endpoints {
+			if a, ok := e.Addr(); ok && sameHost(a, addr) {
+				return true
+			}
+		}
+	}
+	return n.sources.has(addr)
 }
 
 // OuterMTU implements peer.Node.

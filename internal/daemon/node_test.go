@@ -2,8 +2,10 @@ package daemon
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
+	"tund/internal/aead"
 	"tund/internal/config"
 	"tund/internal/keys"
 )
@@ -52,7 +54,7 @@ func TestAnAddressThatARouteCoversIsNotReachable(t *testing.T) {
 
 func TestTheCiphersOfTheConfigurationComeFirst(t *testing.T) {
 	n := testNode()
-	if len(n.AEADs()) != 2 {
+	if !slices.Equal(n.AEADs(), aead.Preferred()) {
 		t.Errorf("%v by default", n.AEADs())
 	}
 	n.use(&config.Config{Node: config.Node{PrivateKey: keys.Secret{1}, AEAD: []keys.AEAD{keys.ChaCha20Poly1305}}})

@@ -91,6 +91,7 @@ func (p *Peer) startDial(ctx context.Context) {
 		reachable: p.o.Node.Reachable,
 		lookup:    net.DefaultResolver.LookupNetIP,
 		dial:      p.o.Dial,
+		located:   func(name string, addrs []netip.Addr) { p.o.Node.Located(p.Name(), name, addrs) },
 		events:    p.in.dials,
 	}
 	p.wg.Go(func() { // ends with the try, or when it is stopped
@@ -157,6 +158,7 @@ type try struct {
 	reachable func(netip.Addr) error
 	lookup    func(ctx context.Context, network, host string) ([]netip.Addr, error)
 	dial      DialFunc
+	located   func(name string, addrs []netip.Addr)
 	events    chan<- dialEvent
 }
 
@@ -201,6 +203,7 @@ func (t *try) resolve(ctx context.Context, e config.Endpoint) ([]netip.Addr, err
 	if err != nil {
 		return nil, fmt.Errorf("resolve: %w", err)
 	}
+	t.located(e.Host, addrs)
 	return addrs, nil
 }
 

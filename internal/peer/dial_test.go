@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -20,15 +21,18 @@ var address = netip.MustParseAddr("192.0.2.9")
 type rounds struct {
 	names   map[string][]netip.Addr
 	dialled []string
+	located map[string][]netip.Addr
 	events  chan dialEvent
 	try     *try
 }
 
 func newRounds(endpoints []config.Endpoint, names map[string][]netip.Addr) *rounds {
-	r := &rounds{names: names, events: make(chan dialEvent, 64)}
-	r.try = &try{endpoints: endpoints, reachable: reachable, lookup: r.lookup, dial: r.dial, events: r.events}
+	r := &rounds{names: names, located: map[string][]netip.Addr{}, events: make(chan dialEvent, 64)}
+	r.try = &try{endpoints: endpoints, reachable: reachable, lookup: r.lookup, dial: r.dial, events: r.events, located: r.locate}
 	return r
 }
+
+func (r *rounds) locate(name string, addrs []netip.Addr) { r.located[name] = addrs }
 
 func reachable(a netip.Addr) error {
 	if a.Is4() && a.As4()[0] == 10 {
@@ -73,6 +77,9 @@ func TestEndpointsAreTriedInTurnWithAllTheirAddresses(t *testing.T) {
 	dialled, end := r.run(t.Context())
 	if want := []string{"[2001:db8::1]:3", "192.0.2.8:3", "192.0.2.9:3"}; !slices.Equal(dialled, want) {
 		t.Errorf("dialled %v, want %v", dialled, want)
+	}
+	if !reflect.DeepEqual(r.located, names) {
+		t.Errorf("located %v", r.located)
 	}
 	if end.err != nil || end.conn == nil || end.endpoint != "many.example:3" {
 		t.Errorf("%+v", end)

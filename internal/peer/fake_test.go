@@ -23,8 +23,9 @@ type fakeNode struct {
 	instance [16]byte
 	indexes  *keys.Indexes
 
-	mu   sync.Mutex
-	held map[string]string
+	mu      sync.Mutex
+	held    map[string]string
+	located map[string][]netip.Addr // by peer and name
 }
 
 // randomIdentity is another one at each call.
@@ -39,6 +40,7 @@ func newFakeNode(instance byte) *fakeNode {
 		instance: [16]byte{instance},
 		indexes:  keys.NewIndexes(time.Now),
 		held:     make(map[string]string),
+		located:  make(map[string][]netip.Addr),
 	}
 }
 
@@ -51,6 +53,12 @@ func (n *fakeNode) Local(netip.Addr) netip.AddrPort {
 }
 func (n *fakeNode) Reachable(netip.Addr) error { return nil }
 func (n *fakeNode) OuterMTU(netip.Addr) int    { return 1500 }
+
+func (n *fakeNode) Located(peer, name string, addrs []netip.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.located[peer+" "+name] = addrs
+}
 
 func (n *fakeNode) Hold(name, reason string) error {
 	n.mu.Lock()

@@ -3,6 +3,7 @@ package peer
 import (
 	"context"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -179,6 +180,7 @@ func (p *Peer) adopt(l *link) {
 	p.agenda.clear(taskDial)
 	p.agenda.clear(taskRenew)
 	p.dial.stop()
+	p.o.Node.Located(p.Name(), "", []netip.Addr{l.conn.Remote().Addr()})
 	p.log.Log(context.Background(), p.levelOfReturn(), "session established",
 		"endpoint", l.conn.Remote().String(), "version", l.established.Version)
 	p.point()

@@ -63,6 +63,9 @@ type Node interface {
 	Local(remote netip.Addr) netip.AddrPort
 	// Reachable returns an error when a configured route would swallow the way to addr.
 	Reachable(addr netip.Addr) error
+	// Located notes where a peer is expected: the addresses that a name of its endpoints resolves
+	// to, or with an empty name where its session comes from. Called from several goroutines.
+	Located(peer, name string, addrs []netip.Addr)
 	// OuterMTU is the MTU of the route to addr.
 	OuterMTU(addr netip.Addr) int
 	// Hold remembers until a reboot why a peer stays down; an empty reason forgets it.

@@ -218,6 +218,11 @@ func TestASessionIsRenewedAfterADay(t *testing.T) {
 func TestDownTellsTheOtherSideAndUpComesBack(t *testing.T) {
 	inTwo(t, nil, func(t *testing.T, w *two) {
 		w.await(time.Second, ctl.StateUp, 0, 1)
+		for _, n := range w.nodes {
+			if len(n.located["other "]) != 1 {
+				t.Errorf("located: %v", n.located)
+			}
+		}
 		r, err := w.peers[0].Down(t.Context(), false)
 		if err != nil || !r.Told || !r.Acknowledged || r.StaysDown || r.State != ctl.StateDown {
 			t.Fatalf("%+v, %v", r, err)

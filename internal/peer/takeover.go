@@ -3,6 +3,7 @@ package peer
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -44,6 +45,7 @@ func (p *Peer) takeOver(in *handover.Inherited) bool {
 	}
 	if in.Remote.IsValid() {
 		p.view.outer = p.o.Node.OuterMTU(in.Remote.Addr())
+		p.o.Node.Located(p.Name(), "", []netip.Addr{in.Remote.Addr()})
 	}
 	p.opened(t, o.Settings)
 	p.agenda.set(taskCarrier, p.o.Now()+carrierGrace)

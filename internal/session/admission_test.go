@@ -5,6 +5,9 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"time"
+
+	"tund/internal/keys"
 )
 
 // closable is a connection that only knows whether it was closed.
@@ -17,117 +20,120 @@ func (c *closable) Close() error { c.closed = true; return nil }
 
 func addr4(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}) }
 
-func TestOldestWithoutPreludeMakesRoom(t *testing.T) {
-	a := newAdmission()
-	var conns []*closable
-	for n := range maxPrelude {
-		c := &closable{}
-		conns = append(conns, c)
-		if a.admit(c, addr4(n), n == 0) == nil {
-			t.Fatalf("connection %d refused", n)
+func TestOldestWithoutPreludeMakesRoomInItsClass(t *testing.T) {
+	for _, isPreferred := range []bool{false, true} {
+		a := NewAdmission()
+		other := &closable{}
+		a.admit(other, addr4(5000), !isPreferred)
+		size := maxPreludes
+		if isPreferred {
+			size = maxPreferredPreludes
+		}
+		var conns []*closable
+		for n := range size + 1 {
+			c := &closable{}
+			conns = append(conns, c)
+			a.admit(c, addr4(n), isPreferred)
+		}
+		if !conns[0].closed || conns[1].closed || conns[size].closed {
+			t.Errorf("preferred %t: not the oldest was closed", isPreferred)
+		}
+		if other.closed {
+			t.Errorf("preferred %t: one of the other class was closed", isPreferred)
 		}
 	}
-	if a.admit(&closable{}, addr4(1000), false) == nil {
-		t.Fatal("one more was refused")
-	}
-	if conns[0].closed || !conns[1].closed || conns[2].closed {
-		t.Error("not the oldest of an ordinary source was closed")
-	}
-	if a.waiting != maxPrelude {
-		t.Errorf("%d wait", a.waiting)
-	}
 }
 
-func TestOrdinarySourceDoesNotPushOutReservedOnes(t *testing.T) {
-	a := newAdmission()
-	oldest := &closable{}
-	a.admit(oldest, addr4(0), true)
-	for n := 1; n < maxPrelude; n++ {
-		a.admit(&closable{}, addr4(n), true)
-	}
-	if a.admit(&closable{}, addr4(1000), false) != nil {
-		t.Error("an ordinary source got in")
-	}
-	if a.admit(&closable{}, addr4(1001), true) == nil || !oldest.closed {
-		t.Error("a reserved source did not get in")
-	}
-}
-
-func TestSourcesHaveTheirShare(t *testing.T) {
+func TestSourcesHaveTheirShareBeforeThePrelude(t *testing.T) {
 	for name, c := range map[string]struct {
 		limit  int
 		source func(n int) string
 	}{
-		"IPv4 address": {maxPerHost, func(int) string { return "192.0.2.1" }},
-		"mapped":       {maxPerHost, func(n int) string { return []string{"192.0.2.1", "::ffff:192.0.2.1"}[n%2] }},
-		"IPv6 /64":     {maxPerHost, func(n int) string { return fmt.Sprintf("2001:db8::%x", n+1) }},
-		"IPv6 zone":    {maxPerHost, func(n int) string { return fmt.Sprintf("fe80::%x%%eth%d", n+1, n) }},
-		"IPv6 /48":     {maxPerSite, func(n int) string { return fmt.Sprintf("2001:db8:0:%x::1", n+1) }},
+		"IPv4 address": {maxPreludesPerHost, func(int) string { return "192.0.2.1" }},
+		"mapped":       {maxPreludesPerHost, func(n int) string { return []string{"192.0.2.1", "::ffff:192.0.2.1"}[n%2] }},
+		"IPv6 /64":     {maxPreludesPerHost, func(n int) string { return fmt.Sprintf("2001:db8::%x", n+1) }},
+		"IPv6 zone":    {maxPreludesPerHost, func(n int) string { return fmt.Sprintf("fe80::%x%%eth%d", n+1, n) }},
+		"IPv6 /48":     {maxPreludesPerSite, func(n int) string { return fmt.Sprintf("2001:db8:0:%x::1", n+1) }},
 	} {
-		a := newAdmission()
-		var guests []*guest
-		for n := range c.limit {
-			g := a.admit(&closable{}, netip.MustParseAddr(c.source(n)), false)
-			if g == nil || !a.promote(g) {
-				t.Fatalf("%s: connection %d refused", name, n)
-			}
-			guests = append(guests, g)
+		a := NewAdmission()
+		elsewhere := &closable{}
+		a.admit(elsewhere, netip.MustParseAddr("2001:db8:1::1"), false)
+		var conns []*closable
+		for n := range c.limit + 1 {
+			conn := &closable{}
+			conns = append(conns, conn)
+			a.admit(conn, netip.MustParseAddr(c.source(n)), false)
 		}
-		more := netip.MustParseAddr(c.source(c.limit))
-		if a.admit(&closable{}, more, false) != nil {
-			t.Errorf("%s: too many", name)
-		}
-		a.leave(guests[0])
-		a.leave(guests[0]) // twice does no harm
-		waiting := &closable{}
-		if a.admit(waiting, more, false) == nil {
-			t.Errorf("%s: no room again", name)
-		}
-		if a.admit(&closable{}, more, false) == nil || !waiting.closed {
-			t.Errorf("%s: the one without prelude did not make room", name)
+		if !conns[0].closed || conns[1].closed || conns[c.limit].closed || elsewhere.closed {
+			t.Errorf("%s: not its own oldest was closed", name)
 		}
 	}
 }
 
-func TestHandshakesAreKeptForConfiguredSources(t *testing.T) {
-	a := newAdmission()
-	promoted := func(n int, reserved bool) bool {
-		g := a.admit(&closable{}, addr4(n), reserved)
-		return g != nil && a.promote(g)
+func TestPoolOfHandshakesHoldsWhatItsBudgetBegins(t *testing.T) {
+	for c, rate := range map[class][2]int{
+		ordinary:  {handshakeBurst, handshakesPerSecond},
+		preferred: {preferredBurst, preferredPerSecond},
+	} {
+		if size := NewAdmission().pools[c][inHandshake].size; size < rate[0]+rate[1]*int(answerLimit/time.Second) {
+			t.Errorf("class %d: a handshake can be made to go before its time, in a pool of %d", c, size)
+		}
 	}
-	for n := range maxHandshakes - reservedHandshake {
-		if !promoted(n, false) {
+}
+
+func TestOldestHandshakeGoesUnderPressure(t *testing.T) {
+	a := NewAdmission()
+	a.pools[ordinary][inHandshake].size = 3
+	var conns []*closable
+	for n := range 4 {
+		c := &closable{}
+		conns = append(conns, c)
+		if !a.promote(a.admit(c, addr4(n), false)) {
 			t.Fatalf("handshake %d refused", n)
 		}
 	}
-	if promoted(100, false) {
-		t.Error("an ordinary source took a reserved place")
-	}
-	for n := range reservedHandshake {
-		if !promoted(200+n, true) {
-			t.Fatalf("reserved handshake %d refused", n)
-		}
-	}
-	if promoted(300, true) {
-		t.Error("more than all places")
+	if !conns[0].closed || conns[1].closed || conns[3].closed {
+		t.Error("not the oldest went")
 	}
 }
 
-func TestGuestsLeaveNothingBehind(t *testing.T) {
-	a := newAdmission()
-	var guests []*guest
+func TestConnectionsLeaveNothingBehind(t *testing.T) {
+	a := NewAdmission()
+	var all []*pending
 	for n := range 40 {
-		g := a.admit(&closable{}, netip.MustParseAddr(fmt.Sprintf("2001:db8:%x::1", n)), n%2 == 0)
+		p := a.admit(&closable{}, netip.MustParseAddr(fmt.Sprintf("2001:db8:%x::1", n)), n%2 == 0)
 		if n%3 == 0 {
-			a.promote(g)
+			a.promote(p)
 		}
-		guests = append(guests, g)
+		all = append(all, p)
 	}
-	for _, g := range guests {
-		a.leave(g)
+	for _, p := range all {
+		if !a.leave(p) || a.leave(p) {
+			t.Error("left not once")
+		}
 	}
-	if len(a.guests)+len(a.hosts)+len(a.sites)+a.waiting+a.shaking+a.ordinary != 0 {
-		t.Errorf("%+v", a)
+	for c := range classes {
+		for s := range stages {
+			if left := a.pools[c][s].members; len(left) != 0 {
+				t.Errorf("class %d, stage %d: %d left", c, s, len(left))
+			}
+		}
+	}
+}
+
+func TestOnlyTheLastUnknownKeysAreRemembered(t *testing.T) {
+	a := NewAdmission()
+	remote, begun := netip.MustParseAddrPort("192.0.2.1:4000"), time.Unix(1000, 0)
+	for n := range 100 {
+		a.refused.addKey(keys.PublicKey{byte(n)}, remote, begun.Add(time.Duration(n)*time.Second))
+	}
+	a.refused.addKey(keys.PublicKey{95}, remote, begun.Add(time.Hour))
+	found := a.RefusedKeys()
+	if len(found) != maxRefusedKeys || a.Refused().UnknownKey != 101 {
+		t.Fatalf("%d keys of %d", len(found), a.Refused().UnknownKey)
+	}
+	if want := (RefusedKey{keys.PublicKey{95}, remote, begun.Add(time.Hour), 2}); found[0] != want || found[1].Key != (keys.PublicKey{99}) {
+		t.Errorf("%+v", found)
 	}
 }
 

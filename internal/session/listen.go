@@ -1,14 +1,11 @@
 package session
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
@@ -22,42 +19,25 @@ import (
 	"tund/internal/keys"
 )
 
-const (
-	// preludeLimit is how long after its arrival a connection without a good prelude is
-	// closed, preludeSpread by how much that varies to either side.
-	preludeLimit  = 5 * time.Second
-	preludeSpread = time.Second
-	// acceptPause follows a failed accept, for instance without free descriptors.
-	acceptPause = 100 * time.Millisecond
-)
+// acceptPause follows a failed accept, for instance without free descriptors.
+const acceptPause = 100 * time.Millisecond
 
 // ListenerOptions are what a listener needs. All fields must be set; the functions are
 // called from several goroutines and must not block.
 type ListenerOptions struct {
-	Log      *slog.Logger
-	Identity *keys.Identity
-	Known    func(keys.PublicKey) bool // configured peers; compares in constant time
-	Reserved func(netip.Addr) bool     // addresses that configured peers may come from
-	Accepted func(*Conn)               // takes the connection over
-}
-
-// Refusals count the connections that did not become a session.
-type Refusals struct {
-	Prelude    uint64 // no good prelude in time
-	Replay     uint64 // a prelude seen before
-	TLS        uint64 // the handshake failed
-	UnknownKey uint64 // the other end is no configured peer
-	Limit      uint64 // too many at once
+	Log       *slog.Logger
+	Identity  *keys.Identity
+	Admission *Admission                // shared by all listeners of the node
+	Known     func(keys.PublicKey) bool // configured peers; compares in constant time
+	Preferred func(netip.Addr) bool     // addresses that configured peers are expected at
+	Accepted  func(*Conn)               // takes the connection over
 }
 
 // Listener accepts the control sessions of one address. It is safe for concurrent use.
 type Listener struct {
-	o     ListenerOptions
-	tcp   net.Listener
-	hall  *admission
-	seen  *replays
-	self  atomic.Pointer[listenerIdentity]
-	count struct{ prelude, replay, tls, unknown, limit atomic.Uint64 }
+	o    ListenerOptions
+	tcp  net.Listener
+	self atomic.Pointer[listenerIdentity]
 }
 
 type listenerIdentity struct {
@@ -96,7 +76,7 @@ func ListenOn(tcp net.Listener, o ListenerOptions) (*Listener, error) {
 }
 
 func newListener(tcp net.Listener, o ListenerOptions) (*Listener, error) {
-	l := &Listener{o: o, tcp: tcp, hall: newAdmission(), seen: newReplays()}
+	l := &Listener{o: o, tcp: tcp}
 	if err := l.SetIdentity(o.Identity); err != nil {
 		return nil, errors.Join(err, tcp.Close())
 	}
@@ -108,20 +88,12 @@ func (l *Listener) Addr() netip.AddrPort { return addrPort(l.tcp.Addr()) }
 
 // SetIdentity changes the identity for connections that come from now on.
 func (l *Listener) SetIdentity(id *keys.Identity) error {
-	config, err := serverConfig(id, func(k keys.PublicKey) bool { return l.o.Known(k) })
+	config, err := serverConfig(id)
 	if err != nil {
 		return err
 	}
 	l.self.Store(&listenerIdentity{public: id.Public(), config: config})
 	return nil
-}
-
-// Refused gives the counters.
-func (l *Listener) Refused() Refusals {
-	return Refusals{
-		Prelude: l.count.prelude.Load(), Replay: l.count.replay.Load(), TLS: l.count.tls.Load(),
-		UnknownKey: l.count.unknown.Load(), Limit: l.count.limit.Load(),
-	}
 }
 
 // Close stops listening; Run ends. Connections that were given to Accepted go on.
@@ -131,25 +103,19 @@ func (l *Listener) Close() error { return l.tcp.Close() }
 // the listener, and every connection that has not authenticated.
 func (l *Listener) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
 	var group sync.WaitGroup
 	defer group.Wait()
-	defer l.hall.closeAll()
+	defer cancel()
 	for {
 		raw, err := l.accept(ctx)
 		if err != nil {
 			return nil
 		}
 		source := addrPort(raw.RemoteAddr()).Addr()
-		g := l.hall.admit(raw, source, l.o.Reserved(source))
-		if g == nil {
-			l.count.limit.Add(1)
-			_ = raw.Close()
-			continue
-		}
-		group.Go(func() { l.receive(ctx, raw, g) }) // ends within its deadlines
+		p := l.o.Admission.admit(raw, source, l.o.Preferred(source))
+		group.Go(func() { l.receive(ctx, raw, p) }) // ends within its deadlines, and with ctx
 	}
 }
 
@@ -206,73 +172,4 @@ func pause(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// receive takes one connection through prelude and TLS.
-func (l *Listener) receive(ctx context.Context, raw net.Conn, g *guest) {
-	defer l.hall.leave(g)
-	c, err := l.authenticate(ctx, raw, g)
-	if err != nil {
-		l.o.Log.Debug("connection refused", "endpoint", addrPort(raw.RemoteAddr()).String(), "err", err)
-		_ = raw.Close()
-		return
-	}
-	l.hall.leave(g)
-	l.o.Accepted(c)
-}
-
-func (l *Listener) authenticate(ctx context.Context, raw net.Conn, g *guest) (*Conn, error) {
-	self := l.self.Load()
-	wait := preludeLimit - preludeSpread + rand.N(2*preludeSpread)
-	if err := raw.SetDeadline(time.Now().Add(wait)); err != nil {
-		return nil, err
-	}
-	p, err := l.readPrelude(raw, self.public)
-	if err != nil {
-		_, _ = io.Copy(io.Discard, raw) // ends at the deadline
-		return nil, err
-	}
-	if !l.hall.promote(g) {
-		l.count.limit.Add(1)
-		return nil, errors.New("too many handshakes")
-	}
-	if err := raw.SetDeadline(time.Time{}); err != nil {
-		return nil, err
-	}
-	stream := tls.Server(&replayedConn{Conn: raw, record: bytes.NewReader(p.record)}, self.config)
-	if err := l.handshake(ctx, stream); err != nil {
-		return nil, err
-	}
-	peer, err := provenKey(stream.ConnectionState())
-	if err != nil {
-		return nil, err
-	}
-	return newConn(stream, peer, false)
-}
-
-func (l *Listener) readPrelude(raw net.Conn, self keys.PublicKey) (prelude, error) {
-	p, err := readPrelude(raw)
-	if err == nil {
-		err = p.check(self, l.seen)
-	}
-	switch {
-	case errors.Is(err, errReplay):
-		l.count.replay.Add(1)
-	case err != nil:
-		l.count.prelude.Add(1)
-	}
-	return p, err
-}
-
-func (l *Listener) handshake(ctx context.Context, stream *tls.Conn) error {
-	err := handshake(ctx, stream)
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, errUnknownKey):
-		l.count.unknown.Add(1)
-	default:
-		l.count.tls.Add(1)
-	}
-	return fmt.Errorf("handshake: %w", err)
 }

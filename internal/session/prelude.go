@@ -1,7 +1,6 @@
 package session
 
 import (
-	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -143,17 +142,4 @@ func (r *replays) add(random [randomSize]byte) bool {
 	}
 	r.known[random] = true
 	return true
-}
-
-// replayedConn gives TLS the record again that the prelude has taken.
-type replayedConn struct {
-	net.Conn
-	record *bytes.Reader
-}
-
-func (c *replayedConn) Read(b []byte) (int, error) {
-	if c.record.Len() > 0 {
-		return c.record.Read(b)
-	}
-	return c.Conn.Read(b)
 }

@@ -40,20 +40,21 @@ type CloseCode uint8
 
 // The codes on the wire. An unknown one is taken as it is.
 const (
-	CloseShutdown  CloseCode = iota + 1 // the answer to SHUTDOWN
-	CloseProtocol                       // a message that is malformed or not permitted
-	CloseVersion                        // no protocol version in common
-	CloseMode                           // tun here, tap there
-	CloseAEAD                           // no AEAD in common
-	CloseSelf                           // connected to oneself
-	CloseDuplicate                      // another session of the same two nodes goes on; no failure
-	CloseTimeout                        // an exchange stood still after its reply
-	CloseStayDown                       // the receiver was asked to stay down, see SHUTDOWN
-	CloseRemoved                        // the sender no longer has the receiver as a peer
-	CloseReplaced                       // the sender's identity or session is replaced by a new one
-	CloseConfirm                        // the key schedules of the two ends have parted
-	CloseInternal                       // the sender cannot go on
-	CloseDisabled                       // the tunnel is disabled or down at the sender
+	CloseShutdown   CloseCode = iota + 1 // the answer to SHUTDOWN
+	CloseProtocol                        // a message that is malformed or not permitted
+	CloseVersion                         // no protocol version in common
+	CloseMode                            // tun here, tap there
+	CloseAEAD                            // no AEAD in common
+	CloseSelf                            // connected to oneself
+	CloseDuplicate                       // another session of the same two nodes goes on; no failure
+	CloseTimeout                         // an exchange stood still after its reply
+	CloseStayDown                        // the receiver was asked to stay down, see SHUTDOWN
+	CloseRemoved                         // the sender no longer has the receiver as a peer
+	CloseReplaced                        // the sender's identity or session is replaced by a new one
+	CloseConfirm                         // the key schedules of the two ends have parted
+	CloseInternal                        // the sender cannot go on
+	CloseDisabled                        // the tunnel is disabled or down at the sender
+	CloseUnknownKey                      // the sender has no peer with the receiver's public key
 )
 
 var closeNames = map[CloseCode]string{
@@ -61,6 +62,7 @@ var closeNames = map[CloseCode]string{
 	CloseAEAD: "aead", CloseSelf: "self", CloseDuplicate: "duplicate", CloseTimeout: "timeout",
 	CloseStayDown: "stay-down", CloseRemoved: "removed", CloseReplaced: "replaced",
 	CloseConfirm: "confirm", CloseInternal: "internal", CloseDisabled: "disabled",
+	CloseUnknownKey: "unknown-key",
 }
 
 // String gives the name used in logs.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -359,13 +358,8 @@ func (s *Session) protocolError(err error) error {
 	return &CloseError{Code: CloseProtocol, Text: err.Error()}
 }
 
-// connectionError adds what a refused identity looks like to the one who is refused: TLS
-// 1.3 lets a client finish before the server has looked at its certificate.
+// connectionError says how the connection ended.
 func (s *Session) connectionError(err error) error {
-	var op *net.OpError
-	if s.state == stateGreeting && errors.As(err, &op) && op.Op == "remote error" {
-		return fmt.Errorf("peer refused our identity: is %s configured there? %w", s.self, err)
-	}
 	if _, malformed := errors.AsType[*frameError](err); malformed {
 		return s.protocolError(err)
 	}

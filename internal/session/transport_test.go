@@ -27,12 +27,12 @@ func startListener(t *testing.T, addr string, id *keys.Identity, known ...keys.P
 	t.Helper()
 	h := &hall{accepted: make(chan *Conn, 16)}
 	l, err := Listen(netip.MustParseAddrPort(addr), ListenerOptions{
-		Log: slog.New(slog.DiscardHandler), Identity: id,
+		Log: slog.New(slog.DiscardHandler), Identity: id, Admission: NewAdmission(),
 		Known: func(k keys.PublicKey) bool {
 			return slices.Contains(known, k)
 		},
-		Reserved: func(netip.Addr) bool { return false },
-		Accepted: func(c *Conn) { h.accepted <- c },
+		Preferred: func(netip.Addr) bool { return false },
+		Accepted:  func(c *Conn) { h.accepted <- c },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +52,10 @@ func startListener(t *testing.T, addr string, id *keys.Identity, known ...keys.P
 
 func closeQuietly(c io.Closer) { _ = c.Close() }
 
-// refused waits for the counters: a connection is closed before it is counted.
+// Refused gives the counters.
+func (h *hall) Refused() Refusals { return h.o.Admission.Refused() }
+
+// refused waits for the counters: a connection may be closed before it is counted.
 func (h *hall) refused(t *testing.T, want Refusals) {
 	t.Helper()
 	for range 2000 {
@@ -201,10 +204,14 @@ func TestUnknownKeyIsRefusedAfterThePreludeAndTold(t *testing.T) {
 	h := startListener(t, "127.0.0.1:0", b, c.Public())
 	r := runOver(t, dialTo(t, h, a, b.Public()), a, 1)
 	e := await[Closed](t, r)
-	if e.Err == nil || !strings.Contains(e.Err.Error(), "is "+a.Public().String()+" configured there?") {
+	if e.Err == nil || e.Code != CloseUnknownKey || !strings.Contains(e.Err.Error(), "no peer here has the public key "+a.Public().String()) {
 		t.Errorf("%v", e.Err)
 	}
 	h.refused(t, Refusals{UnknownKey: 1})
+	found := h.o.Admission.RefusedKeys()
+	if len(found) != 1 || found[0].Key != a.Public() || found[0].Count != 1 || found[0].Remote != r.s.Local() {
+		t.Errorf("%+v, and not from %s", found, r.s.Local())
+	}
 }
 
 func TestOwnKeyIsRefusedAtBothEnds(t *testing.T) {
@@ -227,8 +234,8 @@ func TestOwnKeyIsRefusedAtBothEnds(t *testing.T) {
 	}
 	stream := tls.Client(&preludeWriter{Conn: raw, listener: a.Public()}, config)
 	_ = stream.Handshake()
-	if _, err := stream.Read(make([]byte, 1)); err == nil {
-		t.Error("accepted")
+	if data, err := readFrame(stream); err != nil || !isClose(data) {
+		t.Errorf("%x, %v", data, err)
 	}
 	h.refused(t, Refusals{UnknownKey: 1})
 }
@@ -247,7 +254,7 @@ func TestDiallerRefusesAnotherPinnedKey(t *testing.T) {
 			return
 		}
 		defer closeQuietly(raw)
-		config, _ := serverConfig(c, func(keys.PublicKey) bool { return true })
+		config, _ := serverConfig(c)
 		if _, err := io.CopyN(io.Discard, raw, randomSize+macSize); err == nil {
 			_ = tls.Server(raw, config).Handshake()
 		}
@@ -275,7 +282,7 @@ func TestSlowStrangersDoNotKeepAPeerOut(t *testing.T) {
 	t.Parallel()
 	a, b := seed(1), seed(2)
 	h := startListener(t, "127.0.0.1:0", b, a.Public())
-	for n := range maxPrelude + 40 {
+	for n := range maxPreludes + 40 {
 		from := &net.TCPAddr{IP: net.IPv4(127, 1, byte(n/4), byte(1+n/4))}
 		if n < 20 {
 			from.IP = net.IPv4(127, 0, 0, 1) // the peer's own address
@@ -289,10 +296,8 @@ func TestSlowStrangersDoNotKeepAPeerOut(t *testing.T) {
 	}
 	dialTo(t, h, a, b.Public())
 	h.accept(t)
-	h.hall.mu.Lock()
-	defer h.hall.mu.Unlock()
-	if h.hall.waiting > maxPrelude || len(h.hall.guests) > maxPrelude+maxHandshakes {
-		t.Errorf("%d wait", h.hall.waiting)
+	if n := len(membersOf(h, awaitingPrelude)); n > maxPreludes {
+		t.Errorf("%d wait", n)
 	}
 }
 
@@ -320,7 +325,7 @@ func TestListenerClosesItsGuestsAtTheEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2000 {
-			if len(guestsOf(h)) == 1 {
+			if len(membersOf(h, awaitingPrelude)) == 1 {
 				return
 			}
 			time.Sleep(10 * time.Millisecond)
@@ -335,10 +340,11 @@ func TestListenerClosesItsGuestsAtTheEnd(t *testing.T) {
 	}
 }
 
-func guestsOf(h *hall) []*guest {
-	h.hall.mu.Lock()
-	defer h.hall.mu.Unlock()
-	return append([]*guest{}, h.hall.guests...)
+func membersOf(h *hall, s stage) []*pending {
+	a := h.o.Admission
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.pools[ordinary][s].members)
 }
 
 func TestDialEndsWithItsContext(t *testing.T) {
