@@ -33,7 +33,7 @@ func (j *joining) install(result string) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(j.target, j.text, dir, peerFileMode, j.replace)
+	return writeFile(j.target, j.text, ownerOf(dir, peerFileMode), j.replace)
 }
 
 // makePeersDir makes the directory if it is missing, with the owner of the one above.
@@ -49,7 +49,7 @@ func makePeersDir(dir string) (fs.FileInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := give(dir, above, peersDirMode); err != nil {
+	if err := give(dir, ownerOf(above, peersDirMode)); err != nil {
 		return nil, err
 	}
 	return os.Stat(dir)
@@ -62,12 +62,18 @@ func (j *joining) installKey() error {
 	if err != nil {
 		return err
 	}
-	return writeFile(j.keyFile, j.key, like, like.Mode().Perm(), true)
+	return writeFile(j.keyFile, j.key, ownerOf(like, like.Mode().Perm()), true)
 }
 
-// writeFile makes a file appear at once, with the owner of another one. Without
-// replace a file that is there already is left alone, which is an error.
-func writeFile(path string, data []byte, like fs.FileInfo, mode fs.FileMode, replace bool) error {
+// ownerOf returns the owner of another file.
+func ownerOf(like fs.FileInfo, mode fs.FileMode) owner {
+	sys := like.Sys().(*syscall.Stat_t)
+	return owner{uid: int(sys.Uid), gid: int(sys.Gid), mode: mode}
+}
+
+// writeFile makes a file appear at once, complete and with its owner. Without replace a
+// file that is there already is left alone, which is an error.
+func writeFile(path string, data []byte, o owner, replace bool) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".*."+filepath.Base(path)) // mode 0600, not looked at by tund
 	if err != nil {
 		return err
@@ -80,7 +86,7 @@ func writeFile(path string, data []byte, like fs.FileInfo, mode fs.FileMode, rep
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	if err := give(f.Name(), like, mode); err != nil {
+	if err := give(f.Name(), o); err != nil {
 		return err
 	}
 	if replace {
@@ -95,18 +101,17 @@ func writeFile(path string, data []byte, like fs.FileInfo, mode fs.FileMode, rep
 }
 
 // give sets owner and mode. The owner comes first: a change of it may clear bits.
-func give(path string, like fs.FileInfo, mode fs.FileMode) error {
+func give(path string, o owner) error {
 	now, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
-	is, should := now.Sys().(*syscall.Stat_t), like.Sys().(*syscall.Stat_t)
-	if is.Uid != should.Uid || is.Gid != should.Gid {
-		if err := os.Chown(path, int(should.Uid), int(should.Gid)); err != nil {
+	if is := ownerOf(now, o.mode); is != o {
+		if err := os.Chown(path, o.uid, o.gid); err != nil {
 			return err
 		}
 	}
-	return os.Chmod(path, mode)
+	return os.Chmod(path, o.mode)
 }
 
 // syncDir makes the names in a directory last.

@@ -71,7 +71,11 @@ func addConfigFlag(cmd *cobra.Command, value *string) {
 
 // invite prints an invitation, and messages about what it lacks.
 func (p *program) invite(name string, o inviteFlags) error {
-	cfg, err := config.Load(o.config)
+	as, err := runsAs(o.config, "")
+	if err != nil {
+		return err
+	}
+	cfg, err := config.LoadWith(o.config, config.Options{User: as.uid})
 	if err != nil {
 		return err
 	}

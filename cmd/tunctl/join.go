@@ -184,7 +184,11 @@ func (p *program) readAll(file string, most int64) ([]byte, error) {
 
 // check says what installing would do, or why it must not be done.
 func (j *joining) check() (result string, err error) {
-	own, err := config.ReadPublicKey(j.config)
+	as, err := runsAs(j.config, "")
+	if err != nil {
+		return "", err
+	}
+	own, err := config.ReadPublicKey(j.config, as.uid)
 	if err != nil {
 		return "", fmt.Errorf("configuration refused:\n%w", err)
 	}
@@ -198,7 +202,7 @@ func (j *joining) check() (result string, err error) {
 	if j.keyFile != "" {
 		proposed[j.keyFile] = j.key
 	}
-	if j.then, err = config.LoadWith(j.config, proposed); err != nil {
+	if j.then, err = config.LoadWith(j.config, config.Options{User: as.uid, Files: proposed}); err != nil {
 		return "", fmt.Errorf("the configuration would be refused with this invitation:\n%w", err)
 	}
 	j.then.Wipe()

@@ -35,18 +35,31 @@ func PeerFile(path, name string) string {
 const maxKeyFileMode fs.FileMode = 0o640
 
 // Load reads the configuration whose main file is at path, with the files of peers.d
-// and all key files. The error is an *Errors; it holds everything that is wrong.
-func Load(path string) (*Config, error) { return LoadWith(path, nil) }
+// and all key files, for a tund of this process's user. The error is an *Errors; it holds
+// everything that is wrong.
+func Load(path string) (*Config, error) {
+	return LoadWith(path, Options{User: os.Geteuid(), tund: true})
+}
 
-// LoadWith is Load as if the given files were there already, with these contents, in
-// place of what is there. They stand under their absolute paths; of a key file it is
-// assumed that its mode is right.
-func LoadWith(path string, files map[string][]byte) (*Config, error) {
+// Options of [LoadWith].
+type Options struct {
+	// User is whose key files are trusted, beside root's: the user that tund runs as.
+	User int
+	// Files are taken as if they were there already, with these contents, in place of what
+	// is there. They stand under their absolute paths; of a key file it is assumed that
+	// its mode and place are right.
+	Files map[string][]byte
+
+	tund bool // this process is of tund's user: it must be able to read the key files
+}
+
+// LoadWith is Load with options.
+func LoadWith(path string, o Options) (*Config, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, &Errors{Problems: []Problem{{File: path, Message: err.Error()}}}
 	}
-	l := &loader{digest: sha256.New(), proposed: files}
+	l := &loader{digest: sha256.New(), user: o.User, tund: o.tund, proposed: o.Files}
 	l.readMain(abs)
 	l.readPeers(filepath.Join(filepath.Dir(abs), peersDir))
 	cfg := l.build()
@@ -61,13 +74,13 @@ func LoadWith(path string, files map[string][]byte) (*Config, error) {
 }
 
 // ReadPublicKey returns the public key of the node whose main file is at path. What is
-// wrong with the rest of the configuration does not matter.
-func ReadPublicKey(path string) (keys.PublicKey, error) {
+// wrong with the rest of the configuration does not matter. The user is that of [Options].
+func ReadPublicKey(path string, user int) (keys.PublicKey, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return keys.PublicKey{}, &Errors{Problems: []Problem{{File: path, Message: err.Error()}}}
 	}
-	l := &loader{digest: sha256.New()}
+	l := &loader{digest: sha256.New(), user: user}
 	l.readMain(abs)
 	cfg := l.build()
 	if cfg.Node.PrivateKeyFile == "" {
@@ -87,6 +100,8 @@ type loader struct {
 	builder
 	files    []string
 	digest   hash.Hash
+	user     int // whose key files are trusted
+	tund     bool
 	proposed map[string][]byte // in place of what is at these paths
 }
 
@@ -157,6 +172,7 @@ func (l *loader) readKeys(cfg *Config) {
 		cfg.Node.PrivateKey = l.readPrivateKey(cfg)
 		l.refuseOwnKey(cfg)
 	}
+	defer l.refuseSharedKey(cfg)
 	for i := range cfg.Peers {
 		p := &cfg.Peers[i]
 		if p.PresharedKeyFile == "" {
@@ -179,21 +195,50 @@ func (l *loader) readKey(d *document, key toml.Key, path, verb string) keys.Secr
 	defer clear(data)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		l.errs.add(d, 0, key, "%s is missing: make it with (umask 077; tunctl %s > %s)", path, verb, path)
+		l.errs.add(d, 0, key, "%s is missing: make it with tunctl %s --write %s", path, verb, path)
+		return keys.Secret{}
+	case l.tund && errors.Is(err, fs.ErrPermission):
+		name := userName(uint32(os.Geteuid()))
+		l.errs.addError(d, key, fmt.Errorf("%w; %s needs to read it: chown %s %s", err, name, strings.TrimPrefix(name, "user "), path))
+		return keys.Secret{}
 	case err != nil:
 		l.errs.addError(d, key, err)
+		return keys.Secret{}
 	case mode.Perm()&^maxKeyFileMode != 0:
-		l.errs.add(d, 0, key, "%s has mode %#o, which lets others at the secret: chmod 0600 %s (or 0640, for its group)",
+		l.errs.add(d, 0, key, "%s has mode %#o, which makes it accessible to other users: chmod 0600 %s (or 0640, for its group)",
 			path, mode.Perm(), path)
-	default:
-		l.note(path, data)
-		secret, err := keys.ParseSecret(data)
-		if err != nil {
-			l.errs.add(d, 0, key, "%s does not hold a key as tunctl %s prints it: %v", path, verb, err)
-		}
-		return secret
+		return keys.Secret{}
 	}
-	return keys.Secret{}
+	if err := l.checkPlace(path); err != nil {
+		l.errs.add(d, 0, key, "%s is not safe: %v", path, err)
+		return keys.Secret{}
+	}
+	l.note(path, data)
+	secret, err := keys.ParseSecret(data)
+	if err != nil {
+		l.errs.add(d, 0, key, "%s does not hold a key as tunctl %s prints it: %v", path, verb, err)
+	}
+	return secret
+}
+
+// checkPlace is [CheckPlace] of a file that is really there.
+func (l *loader) checkPlace(path string) error {
+	if _, ok := l.proposed[path]; ok {
+		return nil
+	}
+	return CheckPlace(path, l.user)
+}
+
+// refuseSharedKey refuses the private key as a pre-shared key: the other node would have it.
+func (l *loader) refuseSharedKey(cfg *Config) {
+	for i := range cfg.Peers {
+		p := &cfg.Peers[i]
+		if p.PresharedKey != nil && !p.PresharedKey.IsZero() && p.PresharedKey.Equal(&cfg.Node.PrivateKey) {
+			l.errs.add(l.origin[p.Name], 0, toml.Key{tablePeer, p.Name, "preshared_key_file"},
+				"%s holds this node's private key, which no other node may have: make another one with tunctl genpsk --write FILE",
+				p.PresharedKeyFile)
+		}
+	}
 }
 
 func (l *loader) refuseOwnKey(cfg *Config) {

@@ -131,7 +131,7 @@ func TestLoadReportsAllErrorsOfAllFilesAtOnce(t *testing.T) {
 	}
 	_, err := config.Load(s.path("tund.toml"))
 	key := s.path("private.key")
-	want := `tund.toml:2: node.private_key_file: ` + key + ` is missing: make it with (umask 077; tunctl genkey > ` + key + `)
+	want := `tund.toml:2: node.private_key_file: ` + key + ` is missing: make it with tunctl genkey --write ` + key + `
 tund.toml:6: peer.alpha.mtuu: unknown key "mtuu" (did you mean "mtu"?)
 tund.toml:7: peer.alpha.mtu: 1 is not from 576 to 65407
 peers.d/a.toml:1: node: only [peer.NAME] tables are allowed in peers.d
@@ -255,7 +255,59 @@ func TestKeyFilesWithoutAKeyAreRefusedWithoutShowingThem(t *testing.T) {
 func TestMissingPresharedKeySaysHowToMakeOne(t *testing.T) {
 	s := newSite(t)
 	s.write("tund.toml", nodeTable+peerTable("alpha", `preshared_key_file = "alpha.psk"`))
-	s.refused("tund.toml:6: peer.alpha.preshared_key_file: ", "(umask 077; tunctl genpsk > "+s.path("alpha.psk")+")")
+	s.refused("tund.toml:6: peer.alpha.preshared_key_file: ", "tunctl genpsk --write "+s.path("alpha.psk"))
+}
+
+// Windows' editors put a mark in front, or write UTF-16; space around a key does no harm.
+func TestKeyFilesOfEditorsAreTakenOrNamed(t *testing.T) {
+	const key = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A="
+	wide := func(order int) string {
+		var b strings.Builder
+		for _, c := range []byte(key) {
+			b.Write([][]byte{{c, 0}, {0, c}}[order])
+		}
+		return b.String()
+	}
+	for name, c := range map[string]struct{ text, words string }{
+		"CRLF":                    {key + "\r\n", ""},
+		"spaces":                  {" " + key + "  \n\n", ""},
+		"a BOM":                   {"\ufeff" + key + "\n", "byte order mark (BOM)"},
+		"UTF-16":                  {"\xff\xfe" + wide(0), "is UTF-16"},
+		"UTF-16, the other order": {"\xfe\xff" + wide(1), "is UTF-16"},
+		"UTF-16 without its mark": {wide(0), "is UTF-16"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			s.write("private.key", c.text)
+			if c.words == "" {
+				s.load()
+				return
+			}
+			s.refused("tund.toml:2: node.private_key_file: ", c.words)
+		})
+	}
+}
+
+func TestPrivateKeyIsRefusedAsAPresharedKey(t *testing.T) {
+	for name, lay := range map[string]func(s *site){
+		"the same path": func(s *site) {
+			s.write("tund.toml", nodeTable+peerTable("alpha", `preshared_key_file = "private.key"`))
+		},
+		"a link":      func(s *site) { s.lay("alpha.psk", "private.key") },
+		"a hard link": func(s *site) { s.must(os.Link(s.path("private.key"), s.path("alpha.psk"))) },
+		"a copy": func(s *site) {
+			data, err := os.ReadFile(s.path("private.key"))
+			s.must(err)
+			s.write("alpha.psk", string(data)+"\n")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			s.write("tund.toml", nodeTable+peerTable("alpha", `preshared_key_file = "alpha.psk"`))
+			lay(s)
+			s.refused("tund.toml:6: peer.alpha.preshared_key_file: ", "holds this node's private key")
+		})
+	}
 }
 
 func TestOwnKeyIsRefusedAsAPeer(t *testing.T) {

@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -48,7 +49,7 @@ func TestLoadWithSeesFilesThatAreNotThereYet(t *testing.T) {
 		s.path("beta.psk"):                           psk.Encode(),
 		s.path("peers.d/deeper/x.toml"):              []byte("broken"),
 	}
-	cfg, err := config.LoadWith(s.path("tund.toml"), files)
+	cfg, err := config.LoadWith(s.path("tund.toml"), config.Options{User: os.Geteuid(), Files: files})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +74,9 @@ func TestLoadWithSeesFilesThatAreNotThereYet(t *testing.T) {
 
 func TestLoadWithFindsClashesWithWhatIsThere(t *testing.T) {
 	s := newSite(t)
-	_, err := config.LoadWith(s.path("tund.toml"), map[string][]byte{s.path("peers.d/x.toml"): []byte(peerTable("alpha", ""))})
+	_, err := config.LoadWith(s.path("tund.toml"), config.Options{
+		User: os.Geteuid(), Files: map[string][]byte{s.path("peers.d/x.toml"): []byte(peerTable("alpha", ""))},
+	})
 	if err == nil || !strings.Contains(err.Error(), "peers.d/x.toml:1: peer.alpha: already defined in tund.toml, line 4") {
 		t.Errorf("got %v", err)
 	}
@@ -84,20 +87,20 @@ func TestReadPublicKeyNeedsNothingButTheKey(t *testing.T) {
 	secret := s.writeSecret("private.key")
 	want := keys.NewIdentity(&secret).Public()
 	s.write("tund.toml", nodeTable+peerTable("alpha", "mttu = 3"))
-	if got, err := config.ReadPublicKey(s.path("tund.toml")); err != nil || got != want {
+	if got, err := config.ReadPublicKey(s.path("tund.toml"), os.Geteuid()); err != nil || got != want {
 		t.Errorf("got %v, %v, want %v", got, err, want)
 	}
 	s.chmod("private.key", 0o644)
-	if _, err := config.ReadPublicKey(s.path("tund.toml")); err == nil || !strings.Contains(err.Error(), "mode") {
+	if _, err := config.ReadPublicKey(s.path("tund.toml"), os.Geteuid()); err == nil || !strings.Contains(err.Error(), "mode") {
 		t.Errorf("an open file: %v", err)
 	}
 	for _, text := range []string{"[node]\n", "[node", "[node]\nprivate_key_file = \"none\"\n", "private_key_file = \"private.key\"\n"} {
 		s.write("tund.toml", text)
-		if key, err := config.ReadPublicKey(s.path("tund.toml")); err == nil || len(problems(t, err)) == 0 {
+		if key, err := config.ReadPublicKey(s.path("tund.toml"), os.Geteuid()); err == nil || len(problems(t, err)) == 0 {
 			t.Errorf("%q gives %v", text, key)
 		}
 	}
-	if _, err := config.ReadPublicKey(s.path("other.toml")); err == nil {
+	if _, err := config.ReadPublicKey(s.path("other.toml"), os.Geteuid()); err == nil {
 		t.Error("no main file is no error")
 	}
 }

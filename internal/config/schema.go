@@ -63,7 +63,7 @@ var nodeFields = []field[Node]{
 	{
 		Key: Key{
 			Table: tableNode, Name: "private_key_file", Type: "path", Class: Live, Required: true,
-			Doc: "This node's private key, made by tunctl genkey. The file's mode is 0600 or 0640, never more. " +
+			Doc: "This node's private key, made by tunctl genkey --write. The file's mode is 0600 or 0640, never more. " +
 				"A new key means new sessions with all peers.",
 		},
 		set: func(v value, n *Node) { n.PrivateKeyFile = scalar(v, v.path) },
@@ -236,7 +236,7 @@ var peerFields = []field[Peer]{
 	{
 		Key: Key{
 			Table: tablePeer, Name: "preshared_key_file", Type: "path", Class: Live,
-			Doc: "A second secret that both ends share, made by tunctl genpsk; mode 0600 or 0640. " +
+			Doc: "A second secret that both ends share, made by tunctl genpsk --write; mode 0600 or 0640. " +
 				"A changed file means a new epoch at once.",
 		},
 		set: func(v value, p *Peer) { p.PresharedKeyFile = scalar(v, v.path) },

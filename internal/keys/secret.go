@@ -22,6 +22,8 @@ const encodedSize = 44
 var (
 	ErrKeyText = errors.New("not 32 bytes in base64")
 	ErrKeyZero = errors.New("all zero")
+	ErrKeyBOM  = errors.New("begins with a byte order mark (BOM), not with the key: save it without")
+	ErrKeyWide = errors.New("is UTF-16: save it as ASCII or UTF-8")
 )
 
 // ErrSecret is what encoding a secret to binary (gob, CBOR) returns.
@@ -98,7 +100,12 @@ func (Secret) MarshalBinary() ([]byte, error) { return nil, ErrSecret }
 
 // decodeKey decodes exactly 44 characters of base64 into key. It wipes its copy.
 func decodeKey(key *[32]byte, text []byte) error {
-	if len(text) != encodedSize {
+	switch {
+	case bytes.HasPrefix(text, []byte("\xef\xbb\xbf")):
+		return ErrKeyBOM
+	case bytes.HasPrefix(text, []byte("\xff\xfe")), bytes.HasPrefix(text, []byte("\xfe\xff")), bytes.IndexByte(text, 0) >= 0:
+		return ErrKeyWide
+	case len(text) != encodedSize:
 		return ErrKeyText
 	}
 	var buffer [33]byte // DecodedLen(44); the last byte is the padding's room
