@@ -189,9 +189,14 @@ func (p *program) note(err error) {
 	}
 }
 
-// complain prints a message for whoever runs the command.
+// complain prints a message for whoever runs the command. It may have several lines, and
+// holds nothing else that moves the cursor.
 func (p *program) complain(format string, args ...any) {
-	_, _ = fmt.Fprintf(p.stderr, "tunctl: "+format+"\n", args...)
+	lines := strings.Split(fmt.Sprintf(format, args...), "\n")
+	for i, line := range lines {
+		lines[i] = ctl.OneLine(line)
+	}
+	_, _ = fmt.Fprintln(p.stderr, "tunctl: "+strings.Join(lines, "\n"))
 }
 
 // printf prints data.

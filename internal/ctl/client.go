@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"reflect"
 	"time"
 )
 
@@ -127,6 +128,7 @@ func ask[Reply any](ctx context.Context, c *Client, method, path string, body an
 	if err := json.Unmarshal(text, &answer); err != nil {
 		return answer, fmt.Errorf("reply of tund: %w", err)
 	}
+	tidy(reflect.ValueOf(&answer).Elem()) // whatever answers there
 	return answer, nil
 }
 
@@ -158,6 +160,7 @@ func decodeError(status int, text []byte) error {
 	if err := json.Unmarshal(text, &answer); err != nil || answer.Error == nil {
 		return fmt.Errorf("reply of tund: status %d without an error", status)
 	}
+	tidy(reflect.ValueOf(answer.Error).Elem())
 	return answer.Error
 }
 

@@ -73,7 +73,7 @@ func (b *fakeBackend) Status(ctx context.Context) (Status, error) {
 			RefusedKeys: []RefusedKey{{PublicKey: "BBBB", Endpoint: "192.0.2.9:40000", Last: time.Unix(1700000000, 0).UTC(), AgeS: 3, Count: 2}},
 		},
 		Peers: []PeerStatus{
-			{Name: "alpha", State: StateConnecting, Mode: "tap", Interface: "tap-alpha", Since: time.Unix(1700000000, 0).UTC(), StateAgeS: 90, LastError: "connection refused"},
+			{Name: "alpha", State: StateConnecting, Mode: "tap", Interface: "tap-alpha", Since: time.Unix(1700000000, 0).UTC(), StateAgeS: 90, LastError: "connection refused\nby \x1b[1mit"},
 			{
 				Name: "beta", State: StateUp, Mode: "tun", Interface: "tun-beta", ChildPID: 8, Endpoint: "192.0.2.1:7900",
 				Transport: "udp", Epoch: 4, IVGeneration: 1, EpochAgeS: 30, RxBytes: 1000, TxBytes: 2000, RxPackets: 10, TxPackets: 20,

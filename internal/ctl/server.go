@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync"
@@ -265,6 +266,7 @@ func (s *Server) writeError(w http.ResponseWriter, err *Error) {
 // writeReply sends one object and a line feed, for those who use curl.
 func (s *Server) writeReply(w http.ResponseWriter, status int, answer reply) {
 	answer.complete()
+	tidy(reflect.ValueOf(answer).Elem())
 	text, err := json.Marshal(answer)
 	if err != nil {
 		panic(fmt.Sprintf("ctl: internal error: reply %T: %v", answer, err))
