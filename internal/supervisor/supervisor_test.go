@@ -223,31 +223,20 @@ func kill(t *testing.T, pid int) {
 	}
 }
 
-func TestKilledChildIsReplacedAtOnce(t *testing.T) {
-	const goal = 200 * time.Millisecond
-	best := time.Hour
-	for first := time.Now(); best > goal && time.Since(first) < time.Minute; { // other work on the machine may slow it down
-		r := supervise(t, "good", func(o *supervisor.Options, _ *supervisor.Supervisor) {
-			if o != nil && os.Geteuid() == 0 {
-				o.Command = nil // through both stages
-			}
-		})
-		pid := r.started().PID
-		began := time.Now()
-		kill(t, pid)
-		x := r.exited()
-		if !strings.Contains(x.Err.Error(), "signal: killed, and not by tund") || x.RestartIn != 0 {
-			t.Errorf("exited with %v, restart in %s", x.Err, x.RestartIn)
+func TestKilledChildIsReplacedWithoutAPause(t *testing.T) {
+	r := supervise(t, "good", func(o *supervisor.Options, _ *supervisor.Supervisor) {
+		if o != nil && os.Geteuid() == 0 {
+			o.Command = nil // through both stages
 		}
-		if e := r.started(); e.Child != 2 || e.PID == pid {
-			t.Errorf("child %d, pid %d", e.Child, e.PID)
-		}
-		best = min(best, time.Since(began))
-		r.stop()
+	})
+	pid := r.started().PID
+	kill(t, pid)
+	x := r.exited()
+	if !strings.Contains(x.Err.Error(), "signal: killed, and not by tund") || x.RestartIn != 0 {
+		t.Errorf("exited with %v, restart in %s", x.Err, x.RestartIn)
 	}
-	t.Logf("from kill to Started: %s", best)
-	if best > goal {
-		t.Errorf("took %s, want at most %s", best, goal)
+	if e := r.started(); e.Child != 2 || e.PID == pid {
+		t.Errorf("child %d, pid %d", e.Child, e.PID)
 	}
 }
 
@@ -352,7 +341,7 @@ func TestStopIsAskedForThenSignalledThenForced(t *testing.T) {
 		forced bool
 	}{
 		{"good", patience, 0, false},
-		{"stubborn", 2 * time.Second, 2 * time.Second, false}, // SIGTERM has as long to end it
+		{"stubborn", 5 * time.Second, 5 * time.Second, false}, // SIGTERM has as long to end it
 		{"immortal", grace, 2 * grace, true},
 	}
 	for _, tt := range tests {

@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,6 +34,7 @@ type frail struct {
 	t      *testing.T
 	file   string
 	events chan watch.Event
+	hangup chan os.Signal
 
 	mu       sync.Mutex
 	opens    []time.Duration // when a notifier was asked for, since the start
@@ -42,9 +45,9 @@ type frail struct {
 
 func startFrail(t *testing.T, failOpen, failAdd error) *frail {
 	t.Helper()
-	f := &frail{t: t, file: filepath.Join(t.TempDir(), "tund.toml"), events: make(chan watch.Event)}
+	f := &frail{t: t, file: filepath.Join(t.TempDir(), "tund.toml"), events: make(chan watch.Event), hangup: make(chan os.Signal)}
 	f.failOpen, f.failAdd = failOpen, failAdd
-	f.Watcher = watch.New(watch.Options{Log: slog.New(slog.DiscardHandler), Events: f.events})
+	f.Watcher = watch.New(watch.Options{Log: slog.New(slog.DiscardHandler), Events: f.events, Hangup: f.hangup})
 	start := time.Now()
 	f.SetOpen(func() (watch.Notifier, error) {
 		f.mu.Lock()
@@ -91,6 +94,15 @@ func (f *frail) write(text string) {
 	if err := os.WriteFile(f.file, []byte(text), 0o600); err != nil {
 		f.t.Fatal(err)
 	}
+}
+
+// change writes the file, and its notifier tells so.
+func (f *frail) change(text string) {
+	f.t.Helper()
+	f.write(text)
+	_, fake := f.notifiers()
+	fake.Change <- fsnotify.Event{Name: f.file, Op: fsnotify.Write}
+	synctest.Wait()
 }
 
 // wantWithin waits for an event of the file.
@@ -231,5 +243,55 @@ func TestChangeThatNoWatchTellsOfIsFoundInTheEnd(t *testing.T) {
 		f.wantNoneWithin(watch.Patience)
 		f.wantWithin(watch.LookSeldom)
 		f.wantNoneWithin(time.Hour)
+	})
+}
+
+func TestWritingInManyStepsIsReportedOnceAtItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := startFrail(t, nil, nil)
+		for i := range 20 {
+			f.change(strings.Repeat("x", i+1))
+			f.wantNoneWithin(watch.Quiet / 3)
+		}
+		f.wantWithin(watch.Quiet)
+		f.wantNoneWithin(time.Hour)
+	})
+}
+
+func TestChangeWithoutEndIsReportedNevertheless(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := startFrail(t, nil, nil)
+		const step = 50 * time.Millisecond
+		f.change("x")
+		for begin := time.Now(); ; f.change("x") {
+			select {
+			case <-f.events:
+				if took := time.Since(begin); took != watch.Patience {
+					t.Errorf("reported after %v, want %v", took, watch.Patience)
+				}
+				return
+			case <-time.After(step):
+				if time.Since(begin) > 2*watch.Patience {
+					t.Fatal("not reported")
+				}
+			}
+		}
+	})
+}
+
+func TestSignalIsReportedAtOnceAndTakesAWaitingChangeAlong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := startFrail(t, nil, nil)
+		f.change("b")
+		time.Sleep(2 * watch.Quiet) // it waits for its owner
+		for range 2 {
+			begin := time.Now()
+			f.hangup <- syscall.SIGHUP
+			synctest.Wait()
+			if e := <-f.events; e != (watch.Event{Reason: watch.Signal}) || time.Since(begin) != 0 {
+				t.Errorf("got %+v after %v", e, time.Since(begin))
+			}
+			f.wantNoneWithin(watch.Quiet + time.Millisecond)
+		}
 	})
 }

@@ -22,9 +22,6 @@ type nest struct {
 	watcher *watch.Watcher
 	events  chan watch.Event
 	hangup  chan os.Signal
-
-	stepped time.Time     // when the last step of a change was done, or the one before was over
-	slowest time.Duration // the longest that one took
 }
 
 // newNest starts a watcher of tund.toml, peers.d/*.toml and private.key. What prepare
@@ -51,7 +48,6 @@ func newNest(t *testing.T, prepare func(n *nest)) *nest {
 		}
 	})
 	<-watching
-	n.rest()
 	return n
 }
 
@@ -72,18 +68,9 @@ func (n *nest) setFiles(names ...string) {
 
 func (n *nest) path(name string) string { return filepath.Join(n.dir, name) }
 
-// rest begins another change.
-func (n *nest) rest() { n.stepped, n.slowest = time.Now(), 0 }
-
-// dawdled says whether the change was no change in one go: a busy machine, or a busy disk,
-// may take so long for a step of it that what was before is reported on its own.
-func (n *nest) dawdled() bool { return n.slowest > watch.Quiet/2 }
-
-// must ends each step of a change.
+// must fails the test where a step of a change fails.
 func (n *nest) must(err error) {
 	n.t.Helper()
-	n.slowest = max(n.slowest, time.Since(n.stepped))
-	n.stepped = time.Now()
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -115,49 +102,40 @@ func (n *nest) relink(target, name string) {
 	n.must(os.Rename(n.path(name+".tmp"), n.path(name)))
 }
 
-// want waits for one event of a file, and for the silence after it.
+// want waits for the event of a change, and for the silence after it. On a busy machine a change
+// of several steps may have several events.
 func (n *nest) want() watch.Event {
 	n.t.Helper()
-	select {
-	case e := <-n.events:
-		if e.Reason != watch.File || !strings.HasPrefix(e.Path, n.dir) {
-			n.t.Errorf("got %+v", e)
+	var first watch.Event
+	for limit, heard := time.Minute, false; ; limit = silence {
+		select {
+		case e := <-n.events:
+			if e.Reason != watch.File || !strings.HasPrefix(e.Path, n.dir) {
+				n.t.Errorf("got %+v", e)
+			}
+			if !heard {
+				first, heard = e, true
+			}
+		case <-time.After(limit):
+			if !heard {
+				n.t.Fatal("no event")
+			}
+			return first
 		}
-		n.wantAtMost(true)
-		return e
-	case <-time.After(10 * time.Second):
-		n.t.Fatal("no event")
-		return watch.Event{}
 	}
 }
 
 func (n *nest) wantNone() {
 	n.t.Helper()
-	n.wantAtMost(false)
-}
-
-// wantAtMost waits for silence; again: after the event of a change.
-func (n *nest) wantAtMost(again bool) {
-	n.t.Helper()
-	defer n.rest()
-	for {
-		select {
-		case e := <-n.events:
-			if !again || !n.dawdled() {
-				n.t.Errorf("unexpected event %+v", e)
-				return
-			}
-		case <-time.After(silence):
-			return
-		}
+	select {
+	case e := <-n.events:
+		n.t.Errorf("unexpected event %+v", e)
+	case <-time.After(silence):
 	}
 }
 
 // pause waits for longer than a watcher does.
-func (n *nest) pause() {
-	time.Sleep(silence)
-	n.rest()
-}
+func (n *nest) pause() { time.Sleep(silence) }
 
 // backup writes a file as editors do that keep the old one.
 func (n *nest) backup(name, text string) {

@@ -7,14 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"syscall"
 	"testing"
 	"time"
 
 	"tund/internal/watch"
 )
 
-func TestEachWayToChangeAFileIsReportedOnce(t *testing.T) {
+func TestEachWayToChangeAFileIsReported(t *testing.T) {
 	for name, change := range map[string]func(n *nest){
 		"write in place":             func(n *nest) { n.write("etc/tund.toml", "b") },
 		"the same text again":        func(n *nest) { n.write("etc/tund.toml", "a") },
@@ -71,67 +70,6 @@ func TestNoiseIsNotReported(t *testing.T) {
 	}
 }
 
-// calm is how long a test that depends on its own pace begins anew: on a busy machine a
-// pause of its own can be as long as that after a change.
-const calm = time.Minute
-
-func TestWritingInManyStepsIsReportedAtItsEnd(t *testing.T) {
-	n := newNest(t, filled)
-	for begin := time.Now(); time.Since(begin) < calm; {
-		if n.writeInSteps() {
-			n.want()
-			return
-		}
-		for n.hears(silence) {
-		}
-	}
-	t.Error("reported in the middle each time")
-}
-
-// writeInSteps writes a file for longer than a pause and says whether that was not
-// reported meanwhile.
-func (n *nest) writeInSteps() bool {
-	f, err := os.OpenFile(n.path("etc/tund.toml"), os.O_WRONLY|os.O_TRUNC, 0)
-	n.must(err)
-	heard := false
-	for i := 0; i < 10 && !heard; i++ {
-		_, err := f.WriteString("x")
-		n.must(err)
-		heard = n.hears(watch.Quiet / 3)
-	}
-	n.must(f.Close())
-	return !heard
-}
-
-// hears says whether there is an event within a while.
-func (n *nest) hears(within time.Duration) bool {
-	select {
-	case <-n.events:
-		return true
-	case <-time.After(within):
-		return false
-	}
-}
-
-func TestChangeWithoutEndIsReportedNevertheless(t *testing.T) {
-	n := newNest(t, filled)
-	var took []time.Duration
-	for first := time.Now(); time.Since(first) < calm; {
-		begin := time.Now()
-		for n.write("etc/tund.toml", "x"); !n.hears(50 * time.Millisecond); n.write("etc/tund.toml", "x") {
-			if time.Since(begin) > 10*time.Second {
-				t.Fatal("no event")
-			}
-		}
-		d := time.Since(begin)
-		if d >= watch.Patience && d <= watch.Patience+time.Second {
-			return
-		}
-		took = append(took, d)
-	}
-	t.Errorf("each time too soon or too late: after %v", took)
-}
-
 func TestChangesJoinTheEventThatWaitsForItsOwner(t *testing.T) {
 	n := newNest(t, filled)
 	for _, name := range []string{"etc/tund.toml", "etc/private.key", "etc/peers.d/one.toml"} {
@@ -140,28 +78,6 @@ func TestChangesJoinTheEventThatWaitsForItsOwner(t *testing.T) {
 	}
 	if e := n.want(); e.Path != n.path("etc/tund.toml") {
 		t.Errorf("got %+v, not the first", e)
-	}
-}
-
-func TestSignalIsReportedAtOnceAndTakesAWaitingChangeAlong(t *testing.T) {
-	n := newNest(t, filled)
-	n.write("etc/tund.toml", "b")
-	n.pause()
-	n.hangup <- syscall.SIGHUP
-	n.pause()
-	if e := <-n.events; e != (watch.Event{Reason: watch.Signal}) {
-		t.Errorf("got %+v", e)
-	}
-	n.wantNone()
-	took := time.Hour
-	for first := time.Now(); time.Since(first) < calm && took > watch.Quiet; {
-		begin := time.Now()
-		n.hangup <- syscall.SIGHUP
-		<-n.events
-		took = time.Since(begin)
-	}
-	if took > watch.Quiet {
-		t.Errorf("took %v", took)
 	}
 }
 
@@ -283,7 +199,7 @@ func TestChangeBetweenSetFilesAndRunIsReported(t *testing.T) {
 		if e != (watch.Event{Reason: watch.File, Path: file}) {
 			t.Errorf("got %+v", e)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("no event")
 	}
 }
@@ -329,7 +245,7 @@ func TestRunLeavesNoGoroutineAndNoDescriptor(t *testing.T) {
 		}
 		stop()
 	}
-	for end := time.Now().Add(10 * time.Second); count() > goroutines && time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); count() > goroutines && time.Now().Before(end); {
 		time.Sleep(time.Millisecond) // what a goroutine does last is to end
 	}
 	if g, d := count(), descriptors(); g > goroutines || d > open {
