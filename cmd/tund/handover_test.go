@@ -301,7 +301,7 @@ func (s *stream) send(stop <-chan struct{}) {
 
 // awaitRest waits for what is under way, and a moment more for what comes twice, and ends receive.
 func (s *stream) awaitRest() {
-	for end := time.Now().Add(20 * time.Second); int(s.back.Load()) < s.sent && time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); int(s.back.Load()) < s.sent && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
 	_ = s.conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))

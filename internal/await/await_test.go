@@ -62,7 +62,7 @@ func end(t *testing.T, done chan result) result {
 	select {
 	case r := <-done:
 		return r
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("waits still")
 		return result{}
 	}

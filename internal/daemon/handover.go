@@ -20,8 +20,8 @@ import (
 // Times of a planned restart.
 const (
 	// exportLimit is more than a child has to hand over.
-	exportLimit = 3 * time.Second
-	// exportsAtOnce is how many children hand over at the same time: each has two seconds
+	exportLimit = 6 * time.Second
+	// exportsAtOnce is how many children hand over at the same time: each has a few seconds
 	// of its own, which it would not get beside a thousand others.
 	exportsAtOnce = 64
 	// tryLimit is how long the program may take to check the configuration.

@@ -220,7 +220,7 @@ func TestTheSystemsThread(t *testing.T) {
 	}
 	began := time.Now()
 	thread.Sleep(time.Millisecond)
-	if slept := time.Since(began); slept < time.Millisecond/10 || slept > time.Second {
+	if slept := time.Since(began); slept < time.Millisecond/10 || slept > time.Minute {
 		t.Errorf("slept %v", slept)
 	}
 	thread.Lower() // which it may without any right

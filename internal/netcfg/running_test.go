@@ -57,7 +57,7 @@ func TestInterfaceThatRunsTakesPackets(t *testing.T) {
 		if err := d.SetCarrier(true); err != nil {
 			t.Fatal(err)
 		}
-		if err := m.AwaitRunning("dev0", 5*time.Second); err != nil {
+		if err := m.AwaitRunning("dev0", time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		if !arrives(t, conn, d) {

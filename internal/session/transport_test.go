@@ -78,7 +78,7 @@ func (h *hall) accept(t *testing.T) *Conn {
 	case c := <-h.accepted:
 		t.Cleanup(func() { _ = c.Close() })
 		return c
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("nothing accepted")
 		return nil
 	}
@@ -333,7 +333,7 @@ func TestListenerClosesItsGuestsAtTheEnd(t *testing.T) {
 		t.Fatal("not admitted")
 	})
 	defer closeQuietly(raw)
-	_ = raw.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = raw.SetReadDeadline(time.Now().Add(time.Minute))
 	var timeout net.Error
 	if _, err := raw.Read(make([]byte, 1)); err == nil || errors.As(err, &timeout) && timeout.Timeout() {
 		t.Errorf("%v", err)

@@ -55,7 +55,7 @@ type limits struct {
 	grace  time.Duration // to end after Stop, HandOver, SIGTERM, or after it closed its pipe
 }
 
-var defaultLimits = limits{hello: 5 * time.Second, answer: 10 * time.Second, grace: 2 * time.Second}
+var defaultLimits = limits{hello: 5 * time.Second, answer: 10 * time.Second, grace: 5 * time.Second}
 
 const defaultHeartbeat = 10 * time.Second
 
