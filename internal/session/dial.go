@@ -100,10 +100,11 @@ func handshake(ctx context.Context, stream *tls.Conn) error {
 	return stream.HandshakeContext(ctx)
 }
 
-// handshakeError explains what a listener with another key looks like: it says nothing.
+// handshakeError explains what a listener looks like that has another key, or more to do than it
+// allows strangers to cause: it says nothing.
 func handshakeError(err error, peer keys.PublicKey) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
-		return fmt.Errorf("handshake: no answer: is %s the public key there? %w", peer, err)
+		return fmt.Errorf("handshake: no answer: is %s the public key there? (or it has too many connections) %w", peer, err)
 	}
 	return fmt.Errorf("handshake: %w", err)
 }

@@ -149,7 +149,7 @@ func (a *arrival) refuse(stream *tls.Conn, peer keys.PublicKey) {
 	remote := addrPort(a.raw.RemoteAddr())
 	a.l.o.Admission.refused.addKey(peer, remote, time.Now())
 	a.l.o.Log.Warn("unknown public key refused", "key", peer.String(), "endpoint", remote.String())
-	message, err := Encode(Close{Code: CloseUnknownKey, Text: fmt.Sprintf("no peer here has the public key %s", peer)})
+	message, err := Encode(Close{Code: CloseUnknownKey, Text: fmt.Sprintf("public key %s is not configured at the remote node", peer)})
 	if err != nil {
 		panic("session: internal error: " + err.Error())
 	}

@@ -57,15 +57,15 @@ func TestStalledHandshakesKeepNoPeerOut(t *testing.T) {
 		a, listener := seed(1), s.identity.Public()
 		d := s.listen(a.Public())
 		record := firstRecord(t, listener)
-		for range 20 { // six addresses, as fast as they can, for ten seconds
-			for n := range 60 {
+		for range 20 { // six addresses, as fast as they can, for twenty seconds
+			for n := range 240 {
 				d.stall(addr4(n%6), appendPrelude(listener, record))
+				synctest.Wait()
 			}
-			time.Sleep(time.Second / 2)
 			if err := d.dial(t, addr4(1000), a, listener); err != nil {
 				t.Fatalf("the peer is kept out: %v", err)
 			}
-			time.Sleep(time.Second / 2) // four a second are what one address may do
+			time.Sleep(time.Second) // four a second are what one address may do
 		}
 		synctest.Wait()
 		if n := len(s.accepted); n != 20 {

@@ -204,7 +204,7 @@ func TestUnknownKeyIsRefusedAfterThePreludeAndTold(t *testing.T) {
 	h := startListener(t, "127.0.0.1:0", b, c.Public())
 	r := runOver(t, dialTo(t, h, a, b.Public()), a, 1)
 	e := await[Closed](t, r)
-	if e.Err == nil || e.Code != CloseUnknownKey || !strings.Contains(e.Err.Error(), "no peer here has the public key "+a.Public().String()) {
+	if e.Err == nil || e.Code != CloseUnknownKey || !strings.Contains(e.Err.Error(), "public key "+a.Public().String()+" is not configured at the remote node") {
 		t.Errorf("%v", e.Err)
 	}
 	h.refused(t, Refusals{UnknownKey: 1})
