@@ -28,13 +28,14 @@ var layers = []map[string][]string{
 		"internal/keys":    {"internal/wire"},
 		"internal/config":  {"internal/keys"},
 		"internal/invite":  {"internal/config", "internal/keys"},
+		"internal/parts":   {},
 	},
 	{ // 1, edges: one facility of the system each
 		"internal/aead":              {"internal/keys"},
 		"internal/await":             {},
 		"internal/journal":           {},
 		"internal/mantest":           {},
-		"internal/netcfg":            {},
+		"internal/netcfg":            {"internal/parts"},
 		"internal/pipe":              {"internal/keys", "internal/replay", "internal/wire"},
 		"internal/sandbox":           {},
 		"internal/sdnotify":          {},
@@ -58,13 +59,13 @@ var layers = []map[string][]string{
 	},
 	{ // 3, one configured peer
 		"internal/peer": {
-			"internal/config", "internal/ctl", "internal/handover", "internal/keys", "internal/netcfg", "internal/pipe",
+			"internal/config", "internal/ctl", "internal/handover", "internal/keys", "internal/netcfg", "internal/parts", "internal/pipe",
 			"internal/session", "internal/supervisor", "internal/tuntap", "internal/udp", "internal/wire",
 		},
 	},
 	{ // 4, composition root
 		"internal/daemon": {
-			"internal/aead", "internal/config", "internal/ctl", "internal/handover", "internal/keys", "internal/netcfg", "internal/peer",
+			"internal/aead", "internal/config", "internal/ctl", "internal/handover", "internal/keys", "internal/netcfg", "internal/parts", "internal/peer",
 			"internal/sdnotify", "internal/session", "internal/udp", "internal/watch",
 		},
 	},

@@ -177,8 +177,12 @@ func (f *fakeTund) Reload(context.Context) ctl.ReloadResult {
 	case "partly":
 		return ctl.ReloadResult{Result: ctl.ReloadPartly, Peers: []ctl.ReloadPeer{
 			{Name: "alpha", Action: ctl.ActionLive, Reason: "mtu, routes"},
-			{Name: "beta", Action: ctl.ActionRefused, Reason: "bridge br9: no such device"},
+			{Name: "beta", Action: ctl.ActionRefused, Reason: "open tap tap-beta: the device is busy"},
 		}}
+	case "missing":
+		return ctl.ReloadResult{Result: ctl.ReloadPartly, Peers: []ctl.ReloadPeer{
+			{Name: "beta", Action: ctl.ActionChild, Reason: "bridge", Missing: []string{"bridge br9: it does not exist"}},
+		}, Missing: []string{"listen 192.0.2.1:7900: cannot assign requested address"}}
 	case "refused":
 		return ctl.ReloadResult{Result: ctl.ReloadRefused, Errors: []ctl.ConfigError{
 			{File: "tund.toml", Line: 12, Key: "peer.beta.mtu", Message: "70 is too small"},

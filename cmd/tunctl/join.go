@@ -276,14 +276,15 @@ func (j *joining) show(report *joined) error {
 	return nil
 }
 
-// inForce fails if tund runs and has refused the peer, though its file is there.
+// inForce fails if tund runs and has refused the peer, or can't have all of it now, though its file
+// is there.
 func (j *joining) inForce(report *joined) error {
 	if report.Reload == nil {
 		return nil
 	}
 	refused := report.Reload.Result == ctl.ReloadRefused
 	for _, peer := range report.Reload.Peers {
-		refused = refused || peer.Name == report.Peer && peer.Action == ctl.ActionRefused
+		refused = refused || peer.Name == report.Peer && (peer.Action == ctl.ActionRefused || len(peer.Missing) > 0)
 	}
 	if refused {
 		return &reported{exitPartly}
@@ -297,8 +298,13 @@ func (j *joining) explain(report *joined) {
 		_, _ = fmt.Fprintln(j.program.stderr, located(e))
 	}
 	for _, peer := range report.Reload.Peers {
-		if peer.Name == report.Peer {
-			j.program.showReloadPeer(peer)
+		if peer.Name != report.Peer {
+			continue
+		}
+		j.program.showReloadPeer(peer)
+		if peer.Action != ctl.ActionRefused {
+			j.program.complain("tund has taken the file up, and tries again what is not there yet")
+			return
 		}
 	}
 	j.program.complain("the file is there, but tund has not taken it up")

@@ -14,7 +14,10 @@ func newReload(p *program) *cobra.Command {
 		Use:   "reload",
 		Short: "Load the configuration again",
 		Long: `Have tund load its configuration again and apply what has changed. Peers that
-have not changed lose nothing. A configuration with errors changes nothing.`,
+have not changed lose nothing. A configuration with errors changes nothing. What
+can't be had now, such as a route that another program has, a bridge or an address
+to listen on that is not there yet, is named and tried again until it can; the
+rest works meanwhile.`,
 		Example: "  tunctl check && tunctl reload",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -27,7 +30,7 @@ have not changed lose nothing. A configuration with errors changes nothing.`,
 	}
 }
 
-// showReload prints what was done to each peer, and what was refused.
+// showReload prints what was done to each peer, what was refused, and what is missing.
 func (p *program) showReload(result ctl.ReloadResult) error {
 	if p.json {
 		p.writeJSON(result)
@@ -35,6 +38,9 @@ func (p *program) showReload(result ctl.ReloadResult) error {
 	}
 	for _, peer := range result.Peers {
 		p.showReloadPeer(peer)
+	}
+	for _, missing := range result.Missing {
+		p.complain("not there yet: %s", missing)
 	}
 	for _, e := range result.Errors {
 		_, _ = fmt.Fprintln(p.stderr, located(e))
@@ -60,6 +66,9 @@ func (p *program) showReloadPeer(peer ctl.ReloadPeer) {
 		return
 	}
 	p.printf("%s: %s\n", peer.Name, text)
+	for _, missing := range peer.Missing {
+		p.complain("%s: not there yet: %s", peer.Name, missing)
+	}
 }
 
 // reloadStatus is the exit status for the outcome, an outcome of a later daemon

@@ -52,6 +52,9 @@ func (p *program) status(ctx context.Context, name string) error {
 			p.complain("warning: %s: %s", peer.Name, text)
 		}
 	}
+	for _, text := range status.Node.Missing {
+		p.complain("warning: not there yet: %s", text)
+	}
 	if text := status.Node.Config.Error; text != "" {
 		p.complain("warning: the configuration was not loaded: %s", text)
 	}

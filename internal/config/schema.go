@@ -73,7 +73,8 @@ var nodeFields = []field[Node]{
 		Key: Key{
 			Table: tableNode, Name: "listen", Type: "list of address:port", Class: Listen, Default: "[]",
 			Doc: "Where peers may reach this node, with the same port for TCP (sessions) and UDP (data). " +
-				"Without it this node only dials.",
+				"Without it this node only dials. An address that can't be had, since it is not there yet or another " +
+				"program has the port, is tried again until it can; the others work meanwhile.",
 		},
 		set: func(v value, n *Node) { n.Listen = list(v, parseListen) },
 		get: func(n *Node) string { return quoteList(n.Listen) },
@@ -177,7 +178,8 @@ var peerFields = []field[Peer]{
 	{
 		Key: Key{
 			Table: tablePeer, Name: "routes", Type: "list of networks", Class: Live, Default: "[]",
-			Doc: "Networks behind the peer. The routes are put back if something removes them. " +
+			Doc: "Networks behind the peer. The routes are put back if something removes them, and where another " +
+				"route is in the way, they are added when that one goes. " +
 				"None may cover an endpoint of any peer: it would swallow the tunnel itself.",
 		},
 		set: func(v value, p *Peer) { p.Routes = list(v, parseNetwork) },
@@ -197,7 +199,7 @@ var peerFields = []field[Peer]{
 	{
 		Key: Key{
 			Table: tablePeer, Name: "bridge", Type: "string", Class: Child,
-			Doc: "A bridge that the device joins. Only in mode \"tap\".",
+			Doc: "A bridge that the device joins, also when the bridge comes later, or is made anew. Only in mode \"tap\".",
 		},
 		set: func(v value, p *Peer) { p.Bridge = scalar(v, parseInterface) },
 		get: func(p *Peer) string { return quoteSet(p.Bridge) },

@@ -126,6 +126,7 @@ type NodeStatus struct {
 	UptimeS   int64        `json:"uptime_s"`
 	Config    ConfigStatus `json:"config"`
 	Listen    []string     `json:"listen"`  // addresses really bound
+	Missing   []string     `json:"missing"` // those that can't be had now, and why; tried again
 	Drops     NodeDrops    `json:"drops"`   // datagrams that reached no child
 	Refused   Refused      `json:"refused"` // control connections, by the step that failed
 	// RefusedKeys are public keys that have proven themselves and are no peer's: the last few, the latest first.
@@ -195,6 +196,7 @@ type PeerStatus struct {
 	StateAgeS    int64     `json:"state_age_s"`
 	Restarts     uint64    `json:"restarts"`
 	LastError    string    `json:"last_error"` // "": none
+	Missing      []string  `json:"missing"`    // parts of the device's settings that can't be had now, and why; tried again
 	Takeover     *Takeover `json:"takeover"`   // null: this tund has made the tunnel
 
 	// ExchangesFailed counts tries to agree on new keys or IVs that came to nothing, since the
@@ -288,7 +290,7 @@ type ReloadOutcome string
 const (
 	ReloadApplied   ReloadOutcome = "applied"
 	ReloadUnchanged ReloadOutcome = "unchanged"
-	ReloadPartly    ReloadOutcome = "partly"  // applied but for the peers with action "refused"
+	ReloadPartly    ReloadOutcome = "partly"  // applied but for the peers with action "refused", and for what is missing
 	ReloadRefused   ReloadOutcome = "refused" // nothing has changed; see Errors
 )
 
@@ -311,6 +313,8 @@ type ReloadResult struct {
 	Result ReloadOutcome `json:"result"`
 	Peers  []ReloadPeer  `json:"peers"`  // sorted by name
 	Errors []ConfigError `json:"errors"` // what is wrong with the configuration
+	// Missing are listeners that can't be had now, and why; they are tried again.
+	Missing []string `json:"missing"`
 }
 
 // ReloadPeer is what a reload did to one peer.
@@ -318,6 +322,8 @@ type ReloadPeer struct {
 	Name   string       `json:"name"`
 	Action ReloadAction `json:"action"`
 	Reason string       `json:"reason"` // the keys that changed, or why it was refused
+	// Missing is what of it can't be had now, and why; it is tried again.
+	Missing []string `json:"missing"`
 }
 
 // ConfigError is one thing that is wrong with the configuration.

@@ -25,12 +25,12 @@ func (r *DownResult) complete() {
 
 func (s *Status) complete() {
 	s.Schema = Schema
-	s.Node.Listen = list(s.Node.Listen)
+	s.Node.Listen, s.Node.Missing = list(s.Node.Listen), list(s.Node.Missing)
 	s.Peers = append([]PeerStatus{}, s.Peers...) // not the backend's own array
 	for i := range s.Peers {
 		s.Peers[i].Offload = list(s.Peers[i].Offload)
 		s.Peers[i].Sandbox, s.Peers[i].SandboxLacks = list(s.Peers[i].Sandbox), list(s.Peers[i].SandboxLacks)
-		s.Peers[i].Warnings = list(s.Peers[i].Warnings)
+		s.Peers[i].Warnings, s.Peers[i].Missing = list(s.Peers[i].Warnings), list(s.Peers[i].Missing)
 	}
 }
 
@@ -41,8 +41,11 @@ func (r *Rotation) complete() {
 
 func (r *ReloadResult) complete() {
 	r.Schema = Schema
-	r.Peers = list(r.Peers)
-	r.Errors = list(r.Errors)
+	r.Errors, r.Missing = list(r.Errors), list(r.Missing)
+	r.Peers = append([]ReloadPeer{}, r.Peers...) // not the backend's own array
+	for i := range r.Peers {
+		r.Peers[i].Missing = list(r.Peers[i].Missing)
+	}
 }
 
 // list returns l, or an empty list for nil.

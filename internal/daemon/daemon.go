@@ -60,6 +60,7 @@ type Daemon struct {
 	notify   sdnotify.Notifier
 	dog      *watchdog
 	changed  chan struct{} // a peer's state has; room for one word
+	arrived  chan struct{} // an address or a link has; room for one word
 	shown    string        // the status line that the service manager has
 	open     peer.Opener
 	reloads  chan reloadRequest
@@ -112,6 +113,7 @@ func Run(ctx context.Context, o Options) error {
 		restarts: make(chan string, 1),
 		events:   make(chan watch.Event),
 		changed:  make(chan struct{}, 1),
+		arrived:  make(chan struct{}, 1),
 		members:  make(map[string]*member),
 	}
 	d.sockets, d.o.Inherited = takeSockets(o.Log, o.Inherited)
@@ -128,9 +130,7 @@ func Run(ctx context.Context, o Options) error {
 	inner, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer d.wg.Wait()
 	defer stop(errStopping)
-	if err := d.gates.set(inner, cfg.Node.Listen); err != nil {
-		return err
-	}
+	d.gates.set(inner, cfg.Node.Listen)
 	d.sockets.reportUnused()
 	defer func() { d.gates.closeAll(d.gates.open) }()
 	return d.run(ctx, inner, server)
@@ -149,7 +149,9 @@ func (d *Daemon) prepare(cfg *config.Config) error {
 	d.node, d.tried = newNode(cfg, net, held), cfg.Digest
 	d.shelve(d.o.Inherited)
 	d.open = peer.NewOpener(net, d.shelf, d.node.choices, d.o.Command)
-	d.gates = &gates{log: d.log, inherited: d.sockets, options: session.ListenerOptions{
+	again := time.NewTimer(0)
+	again.Stop()
+	d.gates = &gates{log: d.log, inherited: d.sockets, publish: d.node.setAbsent, again: again, options: session.ListenerOptions{
 		Log:       d.log,
 		Identity:  d.node.Identity(),
 		Admission: session.NewAdmission(),
@@ -202,6 +204,10 @@ func (d *Daemon) run(ctx, inner context.Context, server *ctl.Server) error {
 			d.settle(inner, now)
 		case <-due:
 			d.petWatchdog(inner)
+		case <-d.arrived:
+			d.gates.sign()
+		case <-d.gates.again.C:
+			d.gates.retry(inner)
 		case <-d.changed:
 		}
 	}
@@ -214,7 +220,9 @@ func (d *Daemon) help(ctx context.Context, server *ctl.Server) (stop func()) {
 	wg.Go(func() { d.report("control socket", d.serveControl(ctx, server)) })
 	wg.Go(func() { d.node.holds.run(ctx, d.log) })
 	wg.Go(func() { d.report("file watcher", d.watcher.Run(ctx)) })
-	wg.Go(func() { d.report("netlink watcher", d.node.net.Watch(ctx, d.vanished)) })
+	wg.Go(func() {
+		d.report("netlink watcher", d.node.net.Watch(ctx, netcfg.Observer{Changed: d.noticed, Arrived: func() { poke(d.arrived) }}))
+	})
 	return func() { cancel(); wg.Wait() }
 }
 
@@ -308,11 +316,19 @@ func (d *Daemon) accepted(conn *session.Conn) {
 	d.wg.Go(func() { m.Accept(context.Background(), conn) }) // ends when the peer has taken it, or has ended
 }
 
-// vanished puts back what something removed from an interface.
-func (d *Daemon) vanished(iface string) {
+// noticed tells a peer that something has changed on its interface.
+func (d *Daemon) noticed(iface string, mended bool) {
 	for _, p := range d.node.config().Peers {
 		if m := d.byName(p.Name); m != nil && p.Interface == iface {
-			_ = m.Restore(context.Background())
+			_ = m.Noticed(context.Background(), mended)
 		}
+	}
+}
+
+// poke gives a word to c, if it has room.
+func poke(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }

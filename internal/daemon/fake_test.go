@@ -20,6 +20,7 @@ import (
 	"tund/internal/ctl"
 	"tund/internal/keys"
 	"tund/internal/netcfg"
+	"tund/internal/parts"
 	"tund/internal/peer"
 	"tund/internal/pipe"
 	"tund/internal/supervisor"
@@ -70,10 +71,7 @@ func (k *kernel) open(o peer.Opening) (peer.Tunnel, error) {
 	k.devices[s.Interface] = cfg.Name
 	k.made[cfg.Name]++
 	t := &fakeTunnel{k: k, name: s.Interface, events: events}
-	if err := t.applyLocked(s); err != nil {
-		delete(k.devices, s.Interface)
-		return nil, err
-	}
+	t.setLocked(s)
 	return t, nil
 }
 
@@ -108,45 +106,55 @@ type fakeTunnel struct {
 	k      *kernel
 	name   string
 	events chan<- supervisor.Event
+
+	missing parts.List
 }
 
 var errNone = errors.New("the fake tunnel has none")
 
-// applyLocked adds before it removes, as package netcfg does.
 func (t *fakeTunnel) Offloads() pipe.Offloads { return 0 }
 
-func (t *fakeTunnel) applyLocked(s netcfg.Settings) error {
+// setLocked adds before it removes, as package netcfg does, and tries again what was missing.
+func (t *fakeTunnel) setLocked(s netcfg.Settings) {
+	t.missing = nil
 	for _, r := range s.Routes {
 		if owner, taken := t.k.routes[r]; t.k.foreign[r.String()] || taken && owner != t.name {
-			return fmt.Errorf("add route %s: exists", r)
+			t.missing.Add("route "+r.String(), errors.New("exists"))
 		}
 	}
 	maps.DeleteFunc(t.k.routes, func(_ netip.Prefix, owner string) bool { return owner == t.name })
 	for _, r := range s.Routes {
-		t.k.routes[r] = t.name
+		if !t.missing.Has("route " + r.String()) {
+			t.k.routes[r] = t.name
+		}
 	}
 	for _, a := range s.Addresses { // these the kernel takes though there is one already
 		t.k.routes[a.Masked()] = t.name
 	}
-	return nil
 }
 
-func (t *fakeTunnel) Apply(s netcfg.Settings) error {
+func (t *fakeTunnel) Set(s netcfg.Settings) parts.List {
 	t.k.mu.Lock()
 	defer t.k.mu.Unlock()
-	return t.applyLocked(s)
+	t.setLocked(s)
+	return t.missing
+}
+
+func (t *fakeTunnel) Missing() parts.List {
+	t.k.mu.Lock()
+	defer t.k.mu.Unlock()
+	return t.missing
 }
 
 func (t *fakeTunnel) Close() {
 	t.k.mu.Lock()
 	defer t.k.mu.Unlock()
-	_ = t.applyLocked(netcfg.Settings{})
+	t.setLocked(netcfg.Settings{})
 	delete(t.k.devices, t.name)
 }
 
 func (t *fakeTunnel) Configure(pipe.Configure)                           {}
 func (t *fakeTunnel) Send(uint64, pipe.Message) error                    { return errNone }
-func (t *fakeTunnel) Restore() error                                     { return nil }
 func (t *fakeTunnel) Connect(netip.AddrPort, netip.AddrPort, bool) error { return errNone }
 func (t *fakeTunnel) Bind(netip.AddrPort) error                          { return errNone }
 func (t *fakeTunnel) Remote() netip.AddrPort                             { return netip.AddrPort{} }
@@ -199,12 +207,11 @@ func newRig(t *testing.T, k *kernel, text string) *rig {
 	t.Cleanup(r.node.net.Close)
 	t.Cleanup(func() { r.gates.closeAll(r.gates.open) })
 	t.Cleanup(func() { r.stopAll(errStopping) })
-	if err := r.gates.set(t.Context(), cfg.Node.Listen); err != nil {
-		t.Fatal(err)
-	}
+	r.gates.set(t.Context(), cfg.Node.Listen)
 	for _, p := range cfg.Peers {
-		if err := r.start(context.WithoutCancel(t.Context()), p, nil).Opened(t.Context()); err != nil {
-			t.Fatal(err)
+		missing, err := r.start(context.WithoutCancel(t.Context()), p, nil).Missing(t.Context())
+		if err != nil || len(missing) > 0 {
+			t.Fatal(missing, err)
 		}
 	}
 	return r
@@ -238,7 +245,11 @@ func (r *rig) change(t *testing.T, text string) (ctl.ReloadOutcome, string) {
 	result := r.reload(context.WithoutCancel(t.Context()), asked)
 	var peers []string
 	for _, p := range result.Peers {
-		peers = append(peers, p.Name+" "+string(p.Action))
+		text := p.Name + " " + string(p.Action)
+		if len(p.Missing) > 0 {
+			text += ": lacks " + strings.Join(p.Missing, "; ")
+		}
+		peers = append(peers, text)
 	}
 	return result.Result, strings.Join(peers, ", ")
 }

@@ -13,6 +13,7 @@ import (
 
 	"tund/internal/ctl"
 	"tund/internal/keys"
+	"tund/internal/parts"
 	"tund/internal/session"
 	"tund/internal/udp"
 )
@@ -27,38 +28,74 @@ type gate struct {
 	ended    chan struct{}
 }
 
-// gates are all listen addresses. They belong to the daemon's Run goroutine, but for
-// the counters.
+// gates are all listen addresses. Each stands alone: one that can't be had is tried again, and what can
+// be had works. They belong to the daemon's Run goroutine, but for the counters.
 type gates struct {
 	log       *slog.Logger
 	options   session.ListenerOptions
 	inherited *sockets
+	publish   func(absent []netip.AddrPort) // hears which of those wanted are not open
 
-	mu    sync.Mutex
-	open  []*gate
-	drops uint64 // of gates that are closed
+	wanted []netip.AddrPort
+	pace   parts.Pace
+	again  *time.Timer // at due, to try those that are missing
+	due    time.Time
+
+	mu      sync.Mutex
+	open    []*gate
+	missing parts.List
+	drops   uint64 // of gates that are closed
 }
 
-// set opens what is new in addrs and closes what is no longer there. On an error the
-// gates are as they were.
-func (g *gates) set(ctx context.Context, addrs []netip.AddrPort) error {
+// set opens what is new in addrs and closes what is no longer there.
+func (g *gates) set(ctx context.Context, addrs []netip.AddrPort) {
+	g.wanted = addrs
 	gone := slices.DeleteFunc(slices.Clone(g.open), func(k *gate) bool { return slices.Contains(addrs, k.addr) })
+	missing := g.openAll(ctx)
 	inTheWay := slices.DeleteFunc(slices.Clone(gone), func(k *gate) bool { return !samePort(k.addr, addrs) })
-	fresh, err := g.openAll(ctx, addrs)
-	if errors.Is(err, syscall.EADDRINUSE) && len(inTheWay) > 0 {
+	if len(missing) > 0 && len(inTheWay) > 0 {
 		g.closeAll(inTheWay) // [::]:7900 and 0.0.0.0:7900 exclude each other
-		if fresh, err = g.openAll(ctx, addrs); err != nil {
-			back, lost := g.openAll(ctx, addrsOf(inTheWay))
-			g.add(back)
-			return errors.Join(err, lost)
-		}
-	}
-	if err != nil {
-		return err
+		missing = g.openAll(ctx)
 	}
 	g.closeAll(slices.DeleteFunc(gone, func(k *gate) bool { return !slices.Contains(g.open, k) })) // but none twice
-	g.add(fresh)
-	return nil
+	g.note(missing)
+}
+
+// retry opens what is missing.
+func (g *gates) retry(ctx context.Context) { g.note(g.openAll(ctx)) }
+
+// note remembers what is missing, says so once, and plans the next try.
+func (g *gates) note(missing parts.List) {
+	g.mu.Lock()
+	before := g.missing
+	g.missing = missing
+	g.mu.Unlock()
+	for _, m := range missing {
+		if !before.Includes(m) {
+			g.log.Warn("not listening", "addr", m.Part, "err", m.Err, "restart_in", parts.Again)
+		}
+	}
+	g.publish(g.absent())
+	g.pace.Tried(time.Now(), false)
+	g.again.Stop()
+	if len(missing) > 0 {
+		g.due = time.Now().Add(parts.Again)
+		g.again.Reset(parts.Again)
+	}
+}
+
+// sign says that what is missing may be had now.
+func (g *gates) sign() {
+	if at := g.pace.Next(time.Now()); len(g.missing) > 0 && at.Before(g.due) {
+		g.due = at
+		g.again.Reset(time.Until(at))
+	}
+}
+
+// absent are those wanted that are not open.
+func (g *gates) absent() []netip.AddrPort {
+	open := addrsOf(g.open)
+	return slices.DeleteFunc(slices.Clone(g.wanted), func(a netip.AddrPort) bool { return slices.Contains(open, a) })
 }
 
 func samePort(addr netip.AddrPort, others []netip.AddrPort) bool {
@@ -73,31 +110,28 @@ func addrsOf(gates []*gate) []netip.AddrPort {
 	return addrs
 }
 
-// openAll opens those of addrs that are not open, all or none.
-func (g *gates) openAll(ctx context.Context, addrs []netip.AddrPort) ([]*gate, error) {
-	var fresh []*gate
-	for _, addr := range addrs {
-		if slices.Contains(addrsOf(g.open), addr) {
-			continue
-		}
+// openAll opens those wanted that are not open, and returns those that it could not.
+func (g *gates) openAll(ctx context.Context) (missing parts.List) {
+	for _, addr := range g.absent() {
 		k, err := g.openOne(ctx, addr)
 		if err != nil {
-			g.closeAll(fresh)
-			return nil, fmt.Errorf("listen on %s: %w", addr, err)
+			missing.Add(addr.String(), err)
+			continue
 		}
-		fresh = append(fresh, k)
+		g.add(k)
 	}
-	return fresh, nil
+	return missing
 }
 
 func (g *gates) openOne(ctx context.Context, addr netip.AddrPort) (*gate, error) {
 	door, err := udp.ListenDoor(addr)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("UDP: %w", cause(err))
 	}
 	listener, from, err := g.listen(addr)
 	if err != nil {
-		return nil, errors.Join(err, door.Close())
+		_ = door.Close()
+		return nil, fmt.Errorf("TCP: %w", cause(err))
 	}
 	ctx, stop := context.WithCancel(ctx)
 	k := &gate{addr: addr, listener: listener, door: door, stop: stop, ended: make(chan struct{})}
@@ -111,6 +145,14 @@ func (g *gates) openOne(ctx context.Context, addr netip.AddrPort) (*gate, error)
 	return k, nil
 }
 
+// cause leaves out of an error the address, which its reader has.
+func cause(err error) error {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		return errno
+	}
+	return err
+}
+
 // listen prefers a socket that is there already, and says where the listener comes from.
 func (g *gates) listen(addr netip.AddrPort) (l *session.Listener, from string, err error) {
 	if tcp := g.inherited.tcp(addr); tcp != nil {
@@ -121,10 +163,21 @@ func (g *gates) listen(addr netip.AddrPort) (l *session.Listener, from string, e
 	return l, "own socket", err
 }
 
-func (g *gates) add(fresh []*gate) {
+func (g *gates) add(k *gate) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.open = append(g.open, fresh...)
+	g.open = append(g.open, k)
+}
+
+// lacks are the listeners that can't be had now, and why.
+func (g *gates) lacks() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	texts := g.missing.Strings()
+	for i := range texts {
+		texts[i] = "listen " + texts[i]
+	}
+	return texts
 }
 
 // closeAll closes gates, open or not, and keeps their counters.
@@ -153,6 +206,7 @@ func (g *gates) setIdentity(id *keys.Identity) error {
 
 // count fills in what did not get in.
 func (g *gates) count(s *ctl.NodeStatus) {
+	s.Missing = g.lacks()
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	drops := g.drops

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ type node struct {
 	mu       sync.RWMutex
 	cfg      *config.Config
 	identity *keys.Identity
+	absent   []netip.AddrPort // listen addresses that are not open
 }
 
 func newNode(cfg *config.Config, net *netcfg.Manager, h *holds) *node {
@@ -81,11 +83,24 @@ func (n *node) choices() peer.Choices {
 	return peer.Choices{Engine: c.Engine, WholeSandbox: c.Sandbox == config.SandboxRequired}
 }
 
-// Local implements peer.Node: the first listen address that fits, so that datagrams
+// setAbsent says which listen addresses are not open.
+func (n *node) setAbsent(addrs []netip.AddrPort) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.absent = addrs
+}
+
+func (n *node) isAbsent(addr netip.AddrPort) bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return slices.Contains(n.absent, addr)
+}
+
+// Local implements peer.Node: the first listen address that fits and is open, so that datagrams
 // leave from where the door receives, or any address and port.
 func (n *node) Local(remote netip.Addr) netip.AddrPort {
 	for _, l := range n.config().Node.Listen {
-		if fits(l.Addr(), remote.Unmap()) {
+		if fits(l.Addr(), remote.Unmap()) && !n.isAbsent(l) {
 			return l
 		}
 	}

@@ -56,6 +56,7 @@ func (d *Daemon) inForce(ctx context.Context, cfg *config.Config, err error, som
 		result.Peers = actions(diff)
 	}
 	if result.Result != ctl.ReloadRefused {
+		d.fillMissing(ctx, &result)
 		d.loaded(result)
 	}
 	return result
@@ -119,13 +120,10 @@ func actions(diff config.Difference) []ctl.ReloadPeer {
 
 // apply puts cfg into force: the listeners; then everything that a peer gives up, then
 // everything that one gets, so that names, addresses and routes can move between
-// peers. A peer that can't change keeps what it had, and says why.
+// peers. A peer whose tunnel can't be made anew keeps what it had, and says why.
 func (d *Daemon) apply(ctx context.Context, cfg *config.Config, diff config.Difference) ctl.ReloadResult {
 	if diff.Listen {
-		if err := d.gates.set(ctx, cfg.Node.Listen); err != nil {
-			d.failedToLoad(err.Error())
-			return refusal(ctl.ConfigError{File: cfg.Path, Key: "node.listen", Message: err.Error()})
-		}
+		d.gates.set(ctx, cfg.Node.Listen)
 	}
 	d.node.use(cfg)
 	if diff.Identity {
@@ -139,9 +137,7 @@ func (d *Daemon) apply(ctx context.Context, cfg *config.Config, diff config.Diff
 			continue
 		}
 		result.Result = ctl.ReloadPartly
-		if result.Peers[i].Action != ctl.ActionAdded { // a new one has said so, and tries again
-			d.log.Error("peer not changed", "peer", result.Peers[i].Name, "err", err)
-		}
+		d.log.Error("peer not changed", "peer", result.Peers[i].Name, "err", err)
 		result.Peers[i].Action, result.Peers[i].Reason = ctl.ActionRefused, err.Error()
 	}
 	d.keepRefused(cfg, result)
@@ -149,6 +145,36 @@ func (d *Daemon) apply(ctx context.Context, cfg *config.Config, diff config.Diff
 		d.reconnectAll(ctx) // both are settled at the beginning of a session
 	}
 	return result
+}
+
+// fillMissing says what is wanted and can't be had now: it is tried again. A peer that does not
+// answer in time is one whose parts are not known.
+func (d *Daemon) fillMissing(ctx context.Context, result *ctl.ReloadResult) {
+	ctx, cancel := context.WithTimeout(ctx, applyLimit)
+	defer cancel()
+	var wg sync.WaitGroup
+	for i := range result.Peers {
+		p := &result.Peers[i]
+		p.Missing = []string{}
+		if m := d.byName(p.Name); m != nil && p.Action != ctl.ActionRefused {
+			wg.Go(func() {
+				missing, err := m.Missing(ctx)
+				if err != nil {
+					return
+				}
+				p.Missing = missing.Strings()
+				if p.Action == ctl.ActionAdded && missing.Has("tunnel") {
+					p.Action, p.Reason = ctl.ActionRefused, missing.String() // and tries again
+				}
+			})
+		}
+	}
+	wg.Wait()
+	d.petWatchdog(ctx)
+	result.Missing = d.gates.lacks()
+	if len(result.Missing) > 0 || slices.ContainsFunc(result.Peers, func(p ctl.ReloadPeer) bool { return len(p.Missing) > 0 }) {
+		result.Result = ctl.ReloadPartly
+	}
 }
 
 // makeRoom ends the peers that are gone, and takes down the tunnels that will be made
@@ -193,7 +219,8 @@ func (d *Daemon) applyPeer(ctx context.Context, cfg *config.Config, c config.Cha
 	want, _ := cfg.Peer(c.Name)
 	switch c.Action {
 	case config.ActionAdded:
-		return d.start(ctx, want, nil).Opened(ctx)
+		d.start(ctx, want, nil)
+		return nil
 	case config.ActionLive, config.ActionChild:
 		ctx, cancel := context.WithTimeout(ctx, applyLimit)
 		defer cancel()

@@ -3,8 +3,10 @@ package daemon
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -58,9 +60,13 @@ func TestReloadBringsTheKernelFromAnyConfigurationToAnyOther(t *testing.T) {
 			"[peer.a]\ninterface = \"eth0\"\nroutes = [\"10.1.0.0/16\"]\n[peer.b]\ninterface = \"y\"\nroutes = [\"10.3.0.0/16\"]\n",
 			ctl.ReloadPartly, "a refused, b live", "x a 10.1.0.0/16; y b 10.3.0.0/16",
 		},
-		"a route that somebody else has is refused": {
-			"[peer.a]\ninterface = \"x\"\nroutes = [\"10.9.0.0/16\"]\n[peer.b]\ninterface = \"y\"\nroutes = [\"10.2.0.0/16\"]\n",
-			ctl.ReloadPartly, "a refused, b unchanged", was,
+		"a route that somebody else has leaves the rest": {
+			"[peer.a]\ninterface = \"x\"\nroutes = [\"10.9.0.0/16\", \"10.4.0.0/16\"]\n[peer.b]\ninterface = \"y\"\nroutes = [\"10.2.0.0/16\"]\n",
+			ctl.ReloadPartly, "a live: lacks route 10.9.0.0/16: exists, b unchanged", "x a 10.4.0.0/16; y b 10.2.0.0/16",
+		},
+		"a device that somebody else has is wanted all the same where there was none": {
+			one + "[peer.c]\ninterface = \"eth0\"\n",
+			ctl.ReloadPartly, "a unchanged, b unchanged, c refused: lacks tunnel: open eth0: busy", was,
 		},
 		"a wrong file changes nothing": {"[peer.a]\nmtu = -1\n", ctl.ReloadRefused, "", was},
 	} {
@@ -143,27 +149,86 @@ func TestRefusedChangeIsTriedAgainOnlyWhenAsked(t *testing.T) {
 	}
 }
 
-func TestListenAddressThatIsTakenIsRefusedAndChangesNothing(t *testing.T) {
-	busy, err := net.Listen("tcp4", "127.0.0.1:0")
+// occupy listens at a free port of an address.
+func occupy(t *testing.T, addr string) (busy net.Listener, port int) {
+	t.Helper()
+	busy, err := net.Listen("tcp4", addr+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = busy.Close() }()
-	taken := busy.Addr().(*net.TCPAddr).Port
-	r := newRig(t, newKernel(), fmt.Sprintf("listen = [\"127.0.0.2:%d\"]\n[peer.a]\n", taken))
-	result, _ := r.change(t, fmt.Sprintf("listen = [\"127.0.0.1:%d\"]\n[peer.a]\nroutes = [\"10.1.0.0/16\"]\n", taken))
-	if result != ctl.ReloadRefused || r.k.state() != "tun-a a" {
-		t.Errorf("reload %s, kernel %s", result, r.k.state())
-	}
-	conn, err := net.Dial("tcp4", fmt.Sprintf("127.0.0.2:%d", taken))
+	t.Cleanup(func() { _ = busy.Close() })
+	return busy, busy.Addr().(*net.TCPAddr).Port
+}
+
+// takesTCP tells whether something listens there.
+func takesTCP(t *testing.T, addr string, port int) bool {
+	t.Helper()
+	conn, err := net.Dial("tcp4", net.JoinHostPort(addr, strconv.Itoa(port)))
 	if err != nil {
-		t.Fatalf("the old address does not answer: %v", err)
+		return false
 	}
 	_ = conn.Close()
+	return true
+}
+
+func TestAListenAddressThatCannotBeHadIsTriedAgainAndTheOthersWork(t *testing.T) {
+	busy, port := occupy(t, "127.0.0.1")
+	both := fmt.Sprintf("listen = [\"127.0.0.1:%d\", \"127.0.0.2:%d\"]\n[peer.a]\n", port, port)
+	r := newRig(t, newKernel(), both)
+	lacks := fmt.Sprintf("listen 127.0.0.1:%d: ", port)
+	status := r.nodeStatus()
+	if len(status.Missing) != 1 || !strings.HasPrefix(status.Missing[0], lacks) || !strings.Contains(status.Missing[0], "in use") || len(status.Listen) != 1 {
+		t.Errorf("listening at %q, missing %q", status.Listen, status.Missing)
+	}
+	if !takesTCP(t, "127.0.0.2", port) {
+		t.Error("the other address does not answer")
+	}
+	if line := summary(nil, r.gates.lacks(), false, false); !strings.Contains(line, "degraded: "+lacks) {
+		t.Errorf("status line %q", line)
+	}
+	here, there := netip.MustParseAddr("127.0.0.9"), netip.MustParseAddrPort(fmt.Sprintf("127.0.0.2:%d", port))
+	if got := r.node.Local(here); got != there {
+		t.Errorf("data leaves from %s, where nobody listens", got)
+	}
 	_ = busy.Close()
-	result, _ = r.change(t, fmt.Sprintf("listen = [\"127.0.0.1:%d\"]\n[peer.a]\n", taken))
-	if open := addrsOf(r.gates.open); result != ctl.ReloadApplied || len(open) != 1 || open[0].String() != fmt.Sprintf("127.0.0.1:%d", taken) {
-		t.Errorf("reload %s, open %v", result, open)
+	r.gates.retry(t.Context())
+	if status := r.nodeStatus(); len(status.Missing) != 0 || len(status.Listen) != 2 || !takesTCP(t, "127.0.0.1", port) {
+		t.Errorf("listening at %q, missing %q", status.Listen, status.Missing)
+	}
+}
+
+func TestAReloadIsAppliedThoughAListenAddressCannotBeHad(t *testing.T) {
+	busy, port := occupy(t, "127.0.0.1")
+	r := newRig(t, newKernel(), fmt.Sprintf("listen = [\"127.0.0.2:%d\"]\n[peer.a]\n", port))
+	text := fmt.Sprintf("listen = [\"127.0.0.1:%d\", \"127.0.0.3:%d\"]\n[peer.a]\nroutes = [\"10.1.0.0/16\"]\n", port, port)
+	for _, peers := range []string{"a live", "a unchanged"} { // and says so, as long as it is
+		r.want(t, step{text, ctl.ReloadPartly, peers, "tun-a a 10.1.0.0/16"})
+	}
+	if takesTCP(t, "127.0.0.2", port) || !takesTCP(t, "127.0.0.3", port) {
+		t.Error("the listener is not where it is wanted")
+	}
+	_ = busy.Close()
+	r.gates.retry(t.Context())
+	r.want(t, step{text, ctl.ReloadUnchanged, "a unchanged", "tun-a a 10.1.0.0/16"})
+}
+
+func TestATundWithoutAListenerServesThePeersItDials(t *testing.T) {
+	_, port := occupy(t, "127.0.0.1")
+	r := newRig(t, newKernel(), fmt.Sprintf("listen = [\"127.0.0.1:%d\"]\n[peer.a]\n", port))
+	if got, want := r.node.Local(netip.MustParseAddr("127.0.0.9")), netip.MustParseAddrPort("0.0.0.0:0"); got != want {
+		t.Errorf("data leaves from %s, want %s", got, want)
+	}
+}
+
+func TestListenAddressesThatExcludeEachOtherChangePlaces(t *testing.T) {
+	busy, port := occupy(t, "127.0.0.1")
+	_ = busy.Close()
+	r := newRig(t, newKernel(), fmt.Sprintf("listen = [\"0.0.0.0:%d\"]\n[peer.a]\n", port))
+	for _, addr := range []string{"127.0.0.1", "0.0.0.0"} {
+		r.want(t, step{fmt.Sprintf("listen = [\"%s:%d\"]\n[peer.a]\n", addr, port), ctl.ReloadApplied, "a unchanged", "tun-a a"})
+		if open := addrsOf(r.gates.open); len(open) != 1 || open[0].Addr().String() != addr {
+			t.Errorf("open %v, want %s", open, addr)
+		}
 	}
 }
 

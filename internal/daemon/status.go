@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"strings"
 
 	"tund/internal/ctl"
 )
@@ -17,7 +18,7 @@ func (d *Daemon) showStatus() {
 	d.mu.RLock()
 	refused := d.loadErr != "" || d.settling.logged
 	d.mu.RUnlock()
-	if line := summary(states, refused, d.unreachable.Load()); line != d.shown {
+	if line := summary(states, d.gates.lacks(), refused, d.unreachable.Load()); line != d.shown {
 		d.shown = line
 		d.report("status", d.notify.Status(line))
 	}
@@ -25,7 +26,7 @@ func (d *Daemon) showStatus() {
 
 // summary is "4 peers, 3 up", and what else an administrator should know at a glance. A peer
 // whose key is being changed is up.
-func summary(states []ctl.State, refused, unreachable bool) string {
+func summary(states []ctl.State, missing []string, refused, unreachable bool) string {
 	count := make(map[ctl.State]int)
 	for _, s := range states {
 		count[s]++
@@ -41,6 +42,9 @@ func summary(states []ctl.State, refused, unreachable bool) string {
 		if count[s] > 0 {
 			line += fmt.Sprintf(", %d %s", count[s], s)
 		}
+	}
+	if len(missing) > 0 {
+		line += "; degraded: " + strings.Join(missing, "; ")
 	}
 	if refused {
 		line += "; the configuration on disk is not in force: tunctl status says why"

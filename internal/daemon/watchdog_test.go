@@ -184,7 +184,7 @@ func TestSummaryIsWhatAnAdministratorAsksFirst(t *testing.T) {
 		{nil, true, false, "no peers configured; the configuration on disk is not in force: tunctl status says why"},
 		{[]ctl.State{up}, false, true, "1 peer, 1 up; no control socket: the log says why"},
 	} {
-		if got := summary(tt.states, tt.refused, tt.unreachable); got != tt.want {
+		if got := summary(tt.states, nil, tt.refused, tt.unreachable); got != tt.want {
 			t.Errorf("%v: %q, want %q", tt.states, got, tt.want)
 		}
 	}

@@ -27,8 +27,8 @@ func (a address) String() string {
 	return fmt.Sprintf("%s peer %s", a.local, a.network)
 }
 
-func wantedAddresses(s Settings) ([]address, error) {
-	var all []address
+// wantedAddresses are the addresses of s; an error is about the peer address alone.
+func wantedAddresses(s Settings) (all []address, err error) {
 	peer := s.PeerAddress.Unmap()
 	for _, p := range s.Addresses {
 		a := address{local: p.Addr(), network: p}
@@ -39,7 +39,7 @@ func wantedAddresses(s Settings) ([]address, error) {
 		all = append(all, a)
 	}
 	if peer.IsValid() {
-		return nil, fmt.Errorf("peer address %s: no address of its family", peer)
+		return all, errors.New("no address of its family")
 	}
 	return all, nil
 }
@@ -58,19 +58,6 @@ func fromNetlink(n netlink.Addr) address {
 		a.network = fromIPNet(n.Peer)
 	}
 	return a
-}
-
-func fromIPNet(n *net.IPNet) netip.Prefix {
-	if n == nil {
-		return netip.Prefix{}
-	}
-	addr, _ := netip.AddrFromSlice(n.IP)
-	bits, _ := n.Mask.Size()
-	return netip.PrefixFrom(addr, bits)
-}
-
-func toIPNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
 // netlink returns a fresh value, as the library writes into it. Without NODAD a TAP's
@@ -100,27 +87,32 @@ func lists(all []netlink.Addr, a address) bool {
 	return slices.ContainsFunc(all, func(n netlink.Addr) bool { return fromNetlink(n) == a })
 }
 
-// addAddresses adds what is missing. Packets can be sent to all of it then.
-func (c *change) addAddresses(want []address) error {
+// addAddresses adds what is missing, and returns what is there then. Packets can be sent to all
+// of it.
+func (c *change) addAddresses(want []address) (has []address) {
 	if len(want) == 0 {
 		return nil
 	}
 	present, err := c.m.addresses(c.link)
 	if err != nil {
-		return err
+		c.missing.Add("addresses", err)
+		return nil
 	}
 	var added []address
 	for _, a := range want {
 		if lists(present, a) {
+			has = append(has, a)
 			continue
 		}
-		if err := c.addAddress(a, present); err != nil {
-			return fmt.Errorf("add address %s: %w", a, c.explainAddress(a.local, err))
+		if err := c.do(func() error { return c.addAddress(a, present) }); err != nil {
+			c.missing.Add("address "+a.String(), c.explainAddress(a.local, err))
+			continue
 		}
 		added = append(added, a)
+		has = append(has, a)
 	}
 	c.awaitLocal(added)
-	return nil
+	return has
 }
 
 // How long, and how often, a new IPv6 address is looked at until it is in use.
@@ -195,27 +187,30 @@ func (c *change) explainAddress(local netip.Addr, err error) error {
 }
 
 // removeAddresses removes what was ours and is wanted no more, secondary addresses
-// first: so none of them is put back only to be removed.
-func (c *change) removeAddresses(was, want []address) error {
-	var doomed []netlink.Addr
+// first: so none of them is put back only to be removed. It reports whether there was any.
+func (c *change) removeAddresses(was, want []address) bool {
+	gone := slices.DeleteFunc(slices.Clone(was), func(a address) bool { return slices.Contains(want, a) })
+	if len(gone) == 0 || c.dry {
+		return false
+	}
 	present, err := c.m.addresses(c.link)
 	if err != nil {
-		return err
+		c.missing.Add("addresses", err)
+		c.stuck = gone
+		return false
 	}
-	for _, n := range present {
-		if a := fromNetlink(n); slices.Contains(was, a) && !slices.Contains(want, a) {
-			doomed = append(doomed, n)
-		}
-	}
+	doomed := slices.DeleteFunc(present, func(n netlink.Addr) bool { return !slices.Contains(gone, fromNetlink(n)) })
 	slices.SortStableFunc(doomed, func(a, b netlink.Addr) int {
 		return b.Flags&unix.IFA_F_SECONDARY - a.Flags&unix.IFA_F_SECONDARY
 	})
 	for _, n := range doomed {
-		if err := c.removeAddress(n); err != nil {
-			return fmt.Errorf("remove address %s: %w", fromNetlink(n), err)
+		a := fromNetlink(n)
+		if err := c.do(func() error { return c.removeAddress(n) }); err != nil {
+			c.missing.Add("address "+a.String(), fmt.Errorf("remove: %w", err))
+			c.stuck = append(c.stuck, a)
 		}
 	}
-	return nil
+	return len(doomed) > 0
 }
 
 func (c *change) removeAddress(n netlink.Addr) error {
@@ -234,7 +229,7 @@ func (c *change) deleteAddress(n netlink.Addr) error {
 // again returns a copy of a listed address that can be given to the kernel.
 func again(n netlink.Addr) *netlink.Addr {
 	n.Flags &^= unix.IFA_F_SECONDARY | unix.IFA_F_PERMANENT | unix.IFA_F_TENTATIVE | unix.IFA_F_DEPRECATED
-	if n.IP.To4() == nil {
+	if fromNetlink(n).local.Is6() {
 		n.Flags |= unix.IFA_F_NODAD
 	} else if n.Broadcast == nil {
 		n.Broadcast = net.IPv4zero

@@ -19,7 +19,7 @@ import (
 
 func TestApplySetsAllOfTheSettings(t *testing.T) {
 	m := newRig(t, tuntap.TUN)
-	apply(t, m, netcfg.Settings{}, settings(t, "10.1.0.1/24 fd77::1/64 10.2.0.1/32 via 10.20.0.0/16 fd20::/32 0.0.0.0/0 mtu 1380"))
+	apply(t, m, settings(t, "10.1.0.1/24 fd77::1/64 10.2.0.1/32 via 10.20.0.0/16 fd20::/32 0.0.0.0/0 mtu 1380"))
 	wantLines(t, "addresses", addresses(t), "10.1.0.1/24", "10.2.0.1/32", "fd77::1/64")
 	wantLines(
 		t, "routes", routes(t),
@@ -52,11 +52,11 @@ func TestApplyMakesPointToPointAddresses(t *testing.T) {
 		t.Run(tt.settings, func(t *testing.T) {
 			m := newRig(t, tuntap.TUN)
 			s := settings(t, tt.settings)
-			apply(t, m, netcfg.Settings{}, s)
+			apply(t, m, s)
 			wantLines(t, "addresses", addresses(t), tt.want...)
-			apply(t, m, s, s)
+			apply(t, m, s)
 			wantLines(t, "addresses after the same again", addresses(t), tt.want...)
-			apply(t, m, s, settings(t, ""))
+			apply(t, m, settings(t, ""))
 			wantLines(t, "addresses after all were taken", addresses(t))
 		})
 	}
@@ -102,16 +102,16 @@ func TestApplyChangesOnlyTheDifference(t *testing.T) {
 func changeAndRepeat(t *testing.T, old, next netcfg.Settings, foreign string) int {
 	t.Helper()
 	m := newRig(t, tuntap.TUN)
-	apply(t, m, netcfg.Settings{}, old)
+	apply(t, m, old)
 	if foreign != "" {
 		ip(t, "addr add "+foreign+" dev dev0")
 		ip(t, "route add 10.77.0.0/16 dev dev0 proto static")
 	}
-	apply(t, m, old, next)
+	apply(t, m, next)
 	checkState(t, next, foreign)
 	since := countEvents(t)
-	apply(t, m, old, next)
-	apply(t, m, next, next)
+	apply(t, m, next)
+	apply(t, m, next)
 	n := since()
 	checkState(t, next, foreign)
 	return n
@@ -206,31 +206,44 @@ func drain(s *nl.NetlinkSocket) (n int) {
 	}
 }
 
-func TestApplyPutsBackWhatItChangedWhenAStepFails(t *testing.T) {
+func TestWhatCannotBeHadLeavesTheRest(t *testing.T) {
 	const before = "10.1.0.1/24 10.1.0.2/24 fd77::1/64 via 10.20.0.0/16 fd20::/32 mtu 1400"
-	tests := []struct {
-		name, old, new string
-		want           error
-		text           string
-	}{
+	tests := []struct{ name, old, new, missing, rest string }{
 		{
-			"foreign IPv4 route", before, "10.9.0.1/24 via 10.20.0.0/16 10.66.0.0/16 mtu 1300", netcfg.ErrRouteExists,
-			"configure dev0: add route 10.66.0.0/16: a route to it exists already: via 192.0.2.2 dev veth0 proto static",
+			"foreign IPv4 route", before, "10.9.0.1/24 via 10.20.0.0/16 10.66.0.0/16 mtu 1300",
+			"route 10.66.0.0/16: it exists already: via 192.0.2.2 dev veth0 proto static", "10.9.0.1/24 via 10.20.0.0/16 mtu 1300",
 		},
 		{
-			"foreign IPv6 route", before, "10.9.0.1/24 fd77::1/80 via fd66::/32", netcfg.ErrRouteExists,
-			"add route fd66::/32: a route to it exists already: dev veth0 proto boot metric 1024",
+			"foreign IPv6 route", before, "10.9.0.1/24 fd77::1/80 via fd66::/32",
+			"route fd66::/32: it exists already: dev veth0 proto boot metric 1024", "10.9.0.1/24 fd77::1/80",
 		},
-		{"first time", "", "10.9.0.1/24 via 10.66.0.0/16 mtu 1300", netcfg.ErrRouteExists, ""},
-		{"missing bridge", before, "bridge nobr0", netcfg.ErrNoBridge, "configure dev0: join bridge nobr0: the bridge does not exist"},
-		{"bridge that is none", before, "bridge veth0", nil, "join bridge veth0: it is not a bridge but of kind veth"},
-		{"MTU too large", before, "10.9.0.1/24 mtu 100000", nil, "set MTU 100000: outside of what the device takes"},
 		{
-			"MTU too small for IPv6", before, "10.9.0.1/24 fd77::2/64 mtu 1279", netcfg.ErrNoIPv6,
-			"add address fd77::1/64: IPv6 is disabled on an interface with an MTU below 1280, and it is 1279",
+			"foreign default route", "", "10.9.0.1/24 via 0.0.0.0/0 10.20.0.0/16",
+			"route 0.0.0.0/0: it exists already: via 192.0.2.2 dev veth0 proto boot", "10.9.0.1/24 via 10.20.0.0/16",
 		},
-		{"peer of another family", before, "10.1.0.1/24 peer fd77::2", nil, "peer address fd77::2: no address of its family"},
-		{"address that cannot be", before, "10.9.0.1/24 224.0.0.1/32 fd78::1/64 ff02::1/64", nil, "add address ff02::1/64"},
+		{
+			"first time", "", "10.9.0.1/24 via 10.66.0.0/16 mtu 1300",
+			"route 10.66.0.0/16: it exists already: via 192.0.2.2 dev veth0 proto static", "10.9.0.1/24 mtu 1300",
+		},
+		{"missing bridge", before, "10.9.0.1/24 bridge nobr0", "bridge nobr0: it does not exist", "10.9.0.1/24"},
+		{"bridge that is none", before, "10.9.0.1/24 bridge veth0", "bridge veth0: it is not a bridge but of kind veth", "10.9.0.1/24"},
+		{
+			"MTU too large", before, "10.9.0.1/24 mtu 100000",
+			"mtu 100000: outside of what the device takes: invalid argument", "10.9.0.1/24 mtu 1400",
+		},
+		{
+			"MTU too small for IPv6", before, "10.9.0.1/24 fd77::1/64 mtu 1279",
+			"mtu 1279: IPv6 is disabled on an interface with an MTU below 1280, and it is 1279", "10.9.0.1/24 fd77::1/64 mtu 1400",
+		},
+		{"peer of another family", before, "10.1.0.1/24 peer fd77::2", "peer address fd77::2: no address of its family", "10.1.0.1/24"},
+		{
+			"addresses that cannot be", before, "10.9.0.1/24 ff02::1/64 fd78::1/64 via fd20::/32",
+			"address ff02::1/64: cannot assign requested address", "10.9.0.1/24 fd78::1/64 via fd20::/32",
+		},
+		{
+			"the source of a route", "", "ff02::1/64 fd78::1/64 via fd20::/32",
+			"address ff02::1/64: cannot assign requested address", "fd78::1/64 via fd20::/32",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -239,46 +252,71 @@ func TestApplyPutsBackWhatItChangedWhenAStepFails(t *testing.T) {
 			ip(t, "addr add 192.0.2.1/24 dev veth0")
 			ip(t, "link set veth0 up")
 			ip(t, "route add 10.66.0.0/16 via 192.0.2.2 proto static")
+			ip(t, "route add default via 192.0.2.2")
 			ip(t, "route add fd66::/32 dev veth0")
-			old, next := settings(t, tt.old), settings(t, tt.new)
-			if tt.name == "MTU too small for IPv6" {
-				next.Addresses[1] = netip.MustParsePrefix("fd77::1/64")
-			}
 			if tt.old != "" {
-				apply(t, m, netcfg.Settings{}, old)
+				apply(t, m, settings(t, tt.old))
 			}
-			want := state(t)
-			err := m.Apply(old, next)
-			if err == nil || (tt.want != nil && !errors.Is(err, tt.want)) || !strings.Contains(err.Error(), tt.text) {
-				t.Errorf("error is %v;\nwant %v with %q", err, tt.want, tt.text)
+			for range 2 { // the second time nothing is different
+				wantMissing(t, m.Set(settings(t, tt.new)), tt.missing)
+				wantMissing(t, m.Missing("dev0"), tt.missing)
+				checkState(t, settings(t, tt.rest), "")
 			}
-			if got := state(t); got != want {
-				t.Errorf("state is\n%s\nbut was\n%s", got, want)
-			}
+			apply(t, m, settings(t, tt.rest))
+			checkState(t, settings(t, tt.rest), "")
 		})
 	}
 }
 
-func TestApplyNamesAMissingInterface(t *testing.T) {
+func TestSetNamesAMissingInterface(t *testing.T) {
 	enterNamespace(t)
 	m := newManager(t)
-	if err := m.Apply(netcfg.Settings{}, settings(t, "10.1.0.1/24")); !errors.Is(err, netcfg.ErrNoInterface) {
-		t.Errorf("error is %v", err)
-	}
+	wantMissing(t, m.Set(settings(t, "10.1.0.1/24")), "interface dev0: it does not exist")
+	newDevice(t, tuntap.TUN)
+	apply(t, m, settings(t, "10.1.0.1/24"))
 }
 
-func TestDisabledIPv6StopsOnlyIPv6Addresses(t *testing.T) {
+func TestDisabledIPv6StopsOnlyIPv6(t *testing.T) {
 	m := newRig(t, tuntap.TUN)
 	sysctl(t, "ipv6/conf/dev0/disable_ipv6", "1")
-	old := settings(t, "10.1.0.1/24 via 10.20.0.0/16")
-	apply(t, m, netcfg.Settings{}, old)
-	for _, text := range []string{"10.1.0.1/24 fd77::1/64", "10.1.0.1/24 via fd20::/32"} {
-		err := m.Apply(old, settings(t, text))
-		if !errors.Is(err, netcfg.ErrNoIPv6) || !strings.Contains(err.Error(), "net.ipv6.conf.dev0.disable_ipv6") {
-			t.Errorf("%s: %v", text, err)
-		}
+	const why = ": IPv6 is disabled on the interface (sysctl net.ipv6.conf.dev0.disable_ipv6)"
+	wantMissing(t, m.Set(settings(t, "10.1.0.1/24 fd77::1/64 via 10.20.0.0/16 fd20::/32")), "address fd77::1/64"+why, "route fd20::/32"+why)
+	checkState(t, settings(t, "10.1.0.1/24 via 10.20.0.0/16"), "")
+	sysctl(t, "ipv6/conf/dev0/disable_ipv6", "0")
+	apply(t, m, settings(t, "10.1.0.1/24 fd77::1/64 via 10.20.0.0/16 fd20::/32"))
+	checkState(t, settings(t, "10.1.0.1/24 fd77::1/64 via 10.20.0.0/16 fd20::/32"), "")
+}
+
+// What an earlier process has given a device goes when it is not wanted any more.
+func TestWhatWasInheritedIsOurs(t *testing.T) {
+	m := newRig(t, tuntap.TUN)
+	ip(t, "addr add 10.1.0.1/24 dev dev0")
+	ip(t, "addr add 10.2.0.1/24 dev dev0")
+	m.Inherit(settings(t, "10.1.0.1/24 10.3.0.1/24"))
+	apply(t, m, settings(t, "10.4.0.1/24"))
+	checkAddresses(t, "10.2.0.1/24", "10.4.0.1/24")
+}
+
+// A default route reads differently from others in package netlink.
+func TestADefaultRouteIsKnownAgain(t *testing.T) {
+	for _, to := range []string{"0.0.0.0/0", "::/0"} {
+		t.Run(to, func(t *testing.T) {
+			m := newRig(t, tuntap.TUN)
+			s := settings(t, "10.1.0.1/24 fd77::1/64 via "+to)
+			apply(t, m, s)
+			since := countEvents(t)
+			apply(t, m, s)
+			if n := since(); n != 0 {
+				t.Errorf("the same settings again made %d changes", n)
+			}
+			s.MTU = 1300
+			apply(t, m, s)
+			apply(t, m, settings(t, "10.1.0.1/24 fd77::1/64"))
+			if left := strings.Join(routes(t), "\n"); strings.Contains(left, "default") {
+				t.Errorf("left:\n%s", left)
+			}
+		})
 	}
-	checkState(t, old, "")
 }
 
 func TestApplyKeepsSecondaryAddressesWhenThePrimaryGoes(t *testing.T) {
@@ -288,10 +326,10 @@ func TestApplyKeepsSecondaryAddressesWhenThePrimaryGoes(t *testing.T) {
 			sysctl(t, "ipv4/conf/dev0/promote_secondaries", promote)
 			sysctl(t, "ipv4/conf/all/promote_secondaries", promote)
 			old := settings(t, "10.1.0.1/24 10.1.0.2/24 10.1.0.3/24 10.2.0.1/24 fd77::1/64 fd77::2/64 via 10.20.0.0/16")
-			apply(t, m, netcfg.Settings{}, old)
+			apply(t, m, old)
 			ip(t, "addr add 10.1.0.9/24 dev dev0 label dev0:adm")
 			next := settings(t, "10.1.0.3/24 10.1.0.4/24 fd77::2/64 via 10.20.0.0/16")
-			apply(t, m, old, next)
+			apply(t, m, next)
 			checkAddresses(t, "10.1.0.3/24", "10.1.0.4/24", "10.1.0.9/24", "fd77::2/64")
 			wantLines(
 				t, "routes", routes(t),
@@ -324,8 +362,8 @@ func TestGivingBackAnAdministratorsDeviceLeavesWhatIsTheirs(t *testing.T) {
 	m := newManager(t)
 	want := state(t)
 	s := settings(t, "10.1.0.1/24 10.9.0.1/24 fd77::1/64 via 10.20.0.0/16 fd20::/32")
-	apply(t, m, netcfg.Settings{}, s)
-	apply(t, m, s, settings(t, ""))
+	apply(t, m, s)
+	apply(t, m, settings(t, ""))
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -350,7 +388,7 @@ func TestApplyRemovesRoutesThatAnEarlierRunLeft(t *testing.T) {
 	ip(t, "route add 10.33.0.0/16 dev dev0 proto 126")
 	ip(t, "route add fd33::/32 dev dev0 proto 126")
 	ip(t, "route add 10.34.0.0/16 dev dev0 proto bird")
-	apply(t, m, netcfg.Settings{}, settings(t, "via 10.20.0.0/16"))
+	apply(t, m, settings(t, "via 10.20.0.0/16"))
 	wantLines(t, "routes", routes(t), "10.20.0.0/16 proto 126 scope link", "10.34.0.0/16 proto bird scope link")
 }
 
@@ -364,7 +402,7 @@ func TestApplyWorksWithoutCarrier(t *testing.T) {
 			}
 			m := newManager(t)
 			s := settings(t, "10.1.0.1/24 fd77::1/64 via 10.20.0.0/16 fd20::/32")
-			apply(t, m, netcfg.Settings{}, s)
+			apply(t, m, s)
 			checkState(t, s, "")
 			for _, on := range []bool{true, false, true} {
 				if err := d.SetCarrier(on); err != nil {
@@ -381,7 +419,7 @@ func TestApplyWorksWithoutCarrier(t *testing.T) {
 
 func TestRouteMTUIsThatOfTheRouteOrTheLink(t *testing.T) {
 	m := newRig(t, tuntap.TUN)
-	apply(t, m, netcfg.Settings{}, settings(t, "10.1.0.1/24 fd77::1/64 mtu 1400"))
+	apply(t, m, settings(t, "10.1.0.1/24 fd77::1/64 mtu 1400"))
 	ip(t, "route add 10.50.0.0/16 dev dev0 mtu 1333")
 	ip(t, "route add fd50::/16 dev dev0 mtu 1334")
 	for remote, want := range map[string]int{
@@ -403,17 +441,15 @@ func TestNewIPv6AddressTakesPacketsAtOnce(t *testing.T) {
 	for _, mode := range []tuntap.Mode{tuntap.TUN, tuntap.TAP} {
 		t.Run(mode.String(), func(t *testing.T) {
 			m := newRig(t, mode)
-			last := netcfg.Settings{}
 			for round := range 300 { // one in a hundred was late
 				now := settings(t, fmt.Sprintf("fd77::%x/64", round+1))
 				begun := time.Now()
-				apply(t, m, last, now)
+				apply(t, m, now)
 				took := time.Since(begun)
 				local, err := netlink.RouteGet(now.Addresses[0].Addr().AsSlice())
 				if err != nil || local[0].Type != unix.RTN_LOCAL {
 					t.Fatalf("round %d: %v, %v, %v after Apply began", round, local, err, took)
 				}
-				last = now
 			}
 		})
 	}

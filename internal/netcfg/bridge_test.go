@@ -4,7 +4,6 @@ import (
 	"strings"
 	"testing"
 
-	"tund/internal/netcfg"
 	"tund/internal/tuntap"
 )
 
@@ -14,18 +13,16 @@ func TestApplyMovesAnInterfaceBetweenBridges(t *testing.T) {
 		ip(t, "link add "+b+" type bridge")
 		ip(t, "link set "+b+" up mtu 1450")
 	}
-	old := netcfg.Settings{}
 	for _, bridge := range []string{"br0", "br0", "br1", "", "", "br1", "br0"} {
 		next := settings(t, "mtu 1400")
 		next.Bridge = bridge
-		apply(t, m, old, next)
+		apply(t, m, next)
 		if got := master(t); got != bridge {
 			t.Errorf("the bridge is %q, want %q", got, bridge)
 		}
 		if mtu := ip(t, "-o link show br0"); !strings.Contains(mtu, "mtu 1450") {
 			t.Errorf("the MTU of the bridge was changed: %s", mtu)
 		}
-		old = next
 	}
 }
 
@@ -45,35 +42,39 @@ func TestApplyLeavesABridgeThatItDidNotChoose(t *testing.T) {
 	ip(t, "link add br0 type bridge")
 	ip(t, "link add br1 type bridge")
 	ip(t, "link set dev0 master br0")
-	apply(t, m, netcfg.Settings{}, settings(t, "10.1.0.1/24"))
-	apply(t, m, settings(t, "bridge br1"), settings(t, ""))
-	apply(t, m, settings(t, "bridge gone0"), settings(t, ""))
+	apply(t, m, settings(t, "10.1.0.1/24"))
+	m.Inherit(settings(t, "bridge br1"))
+	apply(t, m, settings(t, ""))
+	m.Inherit(settings(t, "bridge gone0"))
+	apply(t, m, settings(t, ""))
 	if got := master(t); got != "br0" {
 		t.Errorf("the bridge is %q", got)
 	}
 }
 
-func TestApplyPutsTheBridgeBackWhenALaterStepFails(t *testing.T) {
+func TestAPortIsNotLeftInABridgeThatIsNotWanted(t *testing.T) {
 	m := newRig(t, tuntap.TAP)
 	ip(t, "link add br0 type bridge")
-	ip(t, "link add br1 type bridge")
-	old := settings(t, "bridge br0")
-	apply(t, m, netcfg.Settings{}, old)
-	for _, bad := range []string{"bridge br1 mtu 100000", "mtu 100000"} {
-		if err := m.Apply(old, settings(t, bad)); err == nil {
-			t.Error("no error")
-		}
-		if got := master(t); got != "br0" {
-			t.Errorf("the bridge is %q", got)
-		}
+	apply(t, m, settings(t, "bridge br0"))
+	wantMissing(t, m.Set(settings(t, "bridge br1")), "bridge br1: it does not exist")
+	if got := master(t); got != "" {
+		t.Errorf("the bridge is %q", got)
+	}
+}
+
+func TestABridgeThatCannotBeLeavesTheRest(t *testing.T) {
+	m := newRig(t, tuntap.TAP)
+	for bridge, want := range map[string]string{
+		"br9": "bridge br9: it does not exist",
+		"lo":  "bridge lo: it is not a bridge but of kind device",
+	} {
+		wantMissing(t, m.Set(settings(t, "10.1.0.1/24 via 10.20.0.0/16 mtu 1400 bridge "+bridge)), want)
+		checkState(t, settings(t, "10.1.0.1/24 via 10.20.0.0/16 mtu 1400"), "")
 	}
 }
 
 func TestATunCannotJoinABridge(t *testing.T) {
 	m := newRig(t, tuntap.TUN)
 	ip(t, "link add br0 type bridge")
-	err := m.Apply(netcfg.Settings{}, settings(t, "bridge br0"))
-	if err == nil || !strings.Contains(err.Error(), "mode tap is needed") {
-		t.Errorf("error is %v", err)
-	}
+	wantMissing(t, m.Set(settings(t, "bridge br0")), "bridge br0: the interface carries packets, not frames (mode tap is needed)")
 }

@@ -4,12 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tund/internal/parts"
 )
 
-// change is one transaction on one interface. The Manager's lock is held over its life.
+// change is one look at one interface, and what is done to it. The Manager's lock is held over
+// its life.
 type change struct {
 	m      *Manager
 	link   netlink.Link
@@ -18,6 +22,22 @@ type change struct {
 	master int // of the bridge, 0: none
 	mtu    int
 	up     bool
+
+	dry     bool // nothing is done: what would be is missing
+	keepMTU bool // it is not looked at
+	done    bool // something had to be done
+	missing parts.List
+	stuck   []address // that should go and could not
+}
+
+// do changes something, unless this is only a look.
+func (c *change) do(f func() error) error {
+	if c.dry {
+		return ErrTaken
+	}
+	err := f()
+	c.done = c.done || err == nil
+	return err
 }
 
 func (m *Manager) begin(iface string) (*change, error) {
@@ -40,32 +60,25 @@ func isAbsent(err error) bool {
 	return absent
 }
 
-// run takes the steps in order until one fails.
-func run(steps ...func() error) error {
-	for _, step := range steps {
-		if err := step(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // setBridge makes the interface a port of the bridge wanted. If none is wanted it
 // leaves the bridge old, and no other.
 func (c *change) setBridge(old, wanted string) error {
 	target, err := c.findBridge(old, wanted)
-	if err != nil {
-		return err
+	if err == nil {
+		return c.setMaster(target)
 	}
-	return c.setMaster(target)
+	if home, lookErr := c.findBridge(old, ""); wanted != "" && old != wanted && lookErr == nil {
+		_ = c.setMaster(home) // what is wanted now is not the old bridge
+	}
+	return err
 }
 
 func (c *change) setMaster(target int) error {
 	if target == c.master {
 		return nil
 	}
-	if err := c.m.handle.LinkSetMasterByIndex(c.link, target); err != nil {
-		return fmt.Errorf("change bridge: %w", err)
+	if err := c.do(func() error { return c.m.handle.LinkSetMasterByIndex(c.link, target) }); err != nil {
+		return err
 	}
 	c.master = target
 	return nil
@@ -85,9 +98,9 @@ func (c *change) findBridge(old, wanted string) (int, error) {
 	case isAbsent(err) && wanted == "":
 		return c.master, nil // it left when the bridge was removed
 	case isAbsent(err):
-		return 0, fmt.Errorf("join bridge %s: %w", name, ErrNoBridge)
+		return 0, ErrNoBridge
 	case err != nil:
-		return 0, fmt.Errorf("look up bridge %s: %w", name, err)
+		return 0, fmt.Errorf("look up: %w", err)
 	case wanted == "" && bridge.Attrs().Index == c.master:
 		return 0, nil
 	case wanted == "":
@@ -97,25 +110,11 @@ func (c *change) findBridge(old, wanted string) (int, error) {
 }
 
 func (c *change) checkBridge(bridge netlink.Link) error {
-	name := bridge.Attrs().Name
 	if bridge.Type() != "bridge" {
-		return fmt.Errorf("join bridge %s: it is not a bridge but of kind %s", name, bridge.Type())
+		return fmt.Errorf("it is not a bridge but of kind %s", bridge.Type())
 	}
 	if c.link.Attrs().EncapType != "ether" {
-		return fmt.Errorf("join bridge %s: the interface carries packets, not frames (mode tap is needed)", name)
-	}
-	return nil
-}
-
-// checkMTU keeps from a change that would take all IPv6 from the interface first.
-func (c *change) checkMTU(mtu int, want []address) error {
-	if mtu == 0 {
-		mtu = c.mtu
-	}
-	for _, a := range want {
-		if a.local.Is6() && mtu < minimumIPv6MTU {
-			return fmt.Errorf("add address %s: %w", a, smallMTU(mtu))
-		}
+		return errors.New("the interface carries packets, not frames (mode tap is needed)")
 	}
 	return nil
 }
@@ -127,12 +126,16 @@ func smallMTU(mtu int) error {
 	return fmt.Errorf("%w on an interface with an MTU below %d, and it is %d", ErrNoIPv6, minimumIPv6MTU, mtu)
 }
 
-func (c *change) setMTU(mtu int) error {
-	if mtu == 0 || mtu == c.mtu {
+// setMTU keeps the MTU where a smaller one would take all IPv6 from the interface.
+func (c *change) setMTU(mtu int, want []address) error {
+	if mtu == 0 || mtu == c.mtu || c.keepMTU {
 		return nil
 	}
-	if err := c.m.handle.LinkSetMTU(c.link, mtu); err != nil {
-		return fmt.Errorf("set MTU %d: %w", mtu, explainMTU(err))
+	if mtu < minimumIPv6MTU && slices.ContainsFunc(want, func(a address) bool { return a.local.Is6() }) {
+		return smallMTU(mtu)
+	}
+	if err := c.do(func() error { return c.m.handle.LinkSetMTU(c.link, mtu) }); err != nil {
+		return explainMTU(err)
 	}
 	c.mtu = mtu
 	return nil
@@ -149,8 +152,8 @@ func (c *change) setUp() error {
 	if c.up {
 		return nil
 	}
-	if err := c.m.handle.LinkSetUp(c.link); err != nil {
-		return fmt.Errorf("set the link up: %w", err)
+	if err := c.do(func() error { return c.m.handle.LinkSetUp(c.link) }); err != nil {
+		return fmt.Errorf("set up: %w", err)
 	}
 	c.up = true
 	return nil

@@ -2,6 +2,7 @@ package netcfg
 
 import (
 	"encoding/binary"
+	"net"
 	"net/netip"
 	"slices"
 	"syscall"
@@ -19,16 +20,18 @@ var groups = []uint{
 
 // event is what one announcement says, as far as it matters here.
 type event struct {
-	index int          // of the link, or of the link that a route led through
-	name  string       // of a link that came or changed
-	route netip.Prefix // that went, or was replaced
+	index   int          // of the link
+	route   netip.Prefix // that went, or was replaced
+	arrived bool         // an address has come, or a link: what could not be had for its lack may be had now
 }
 
-func (e event) concerns(a applied) bool {
+// concerns reports whether the interface may have lost something, or may get what it lacks: some
+// routes go without a word, with an address or a link of another interface.
+func (e event) concerns(d *device) bool {
 	if e.route.IsValid() {
-		return slices.ContainsFunc(a.settings.Routes, func(p netip.Prefix) bool { return p.Masked() == e.route })
+		return slices.ContainsFunc(d.wanted.Routes, func(p netip.Prefix) bool { return p.Masked() == e.route })
 	}
-	return e.index == a.index || e.name != "" && e.name == a.settings.Bridge
+	return e.index == d.index || len(d.missing) > 0
 }
 
 // parseEvent reports false for what takes nothing away and brings nothing back.
@@ -38,13 +41,12 @@ func parseEvent(m syscall.NetlinkMessage) (e event, ok bool) {
 		if len(m.Data) < unix.SizeofIfAddrmsg {
 			return e, false
 		}
-		return event{index: int(nl.DeserializeIfAddrmsg(m.Data).Index)}, true
-	case unix.RTM_NEWLINK:
+		return event{index: int(nl.DeserializeIfAddrmsg(m.Data).Index), arrived: m.Header.Type == unix.RTM_NEWADDR}, true
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		if len(m.Data) < unix.SizeofIfInfomsg {
 			return e, false
 		}
-		name := attribute(m.Data[unix.SizeofIfInfomsg:], unix.IFLA_IFNAME)
-		return event{index: int(nl.DeserializeIfInfomsg(m.Data).Index), name: unix.ByteSliceToString(name)}, true
+		return event{index: int(nl.DeserializeIfInfomsg(m.Data).Index), arrived: m.Header.Type == unix.RTM_NEWLINK}, true
 	case unix.RTM_NEWROUTE:
 		if m.Header.Flags&unix.NLM_F_REPLACE == 0 {
 			return e, false
@@ -64,14 +66,14 @@ func parseRouteEvent(data []byte) (e event, ok bool) {
 	if msg.Table != unix.RT_TABLE_MAIN {
 		return e, false
 	}
-	to := netip.IPv4Unspecified()
-	if msg.Family == unix.AF_INET6 {
-		to = netip.IPv6Unspecified()
+	dst := attribute(data[unix.SizeofRtMsg:], unix.RTA_DST)
+	if dst == nil { // the default route
+		dst = make([]byte, net.IPv4len)
+		if msg.Family == unix.AF_INET6 {
+			dst = make([]byte, net.IPv6len)
+		}
 	}
-	if dst, ok := netip.AddrFromSlice(attribute(data[unix.SizeofRtMsg:], unix.RTA_DST)); ok {
-		to = dst
-	}
-	e.route = netip.PrefixFrom(to, int(msg.Dst_len))
+	e.route = fromIPNet(&net.IPNet{IP: dst, Mask: net.CIDRMask(int(msg.Dst_len), 8*len(dst))})
 	return e, e.route.IsValid()
 }
 

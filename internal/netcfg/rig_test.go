@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tund/internal/netcfg"
+	"tund/internal/parts"
 	"tund/internal/tuntap"
 )
 
@@ -110,10 +111,19 @@ func number(t *testing.T, word string) int {
 	return n
 }
 
-func apply(t *testing.T, m *netcfg.Manager, old, next netcfg.Settings) {
+// apply sets what can be had as a whole.
+func apply(t *testing.T, m *netcfg.Manager, next netcfg.Settings) {
 	t.Helper()
-	if err := m.Apply(old, next); err != nil {
-		t.Fatal(err)
+	if missing := m.Set(next); len(missing) > 0 {
+		t.Fatal(missing)
+	}
+}
+
+// wantMissing compares what is missing, and the reason of each, with texts.
+func wantMissing(t *testing.T, got parts.List, want ...string) {
+	t.Helper()
+	if !slices.Equal(got.Strings(), append([]string{}, want...)) {
+		t.Errorf("missing is\n\t%s\nwant\n\t%s", strings.Join(got.Strings(), "\n\t"), strings.Join(want, "\n\t"))
 	}
 }
 

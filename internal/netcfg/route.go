@@ -8,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tund/internal/parts"
 )
 
 // route leads through the interface; its far end is the peer, so it needs no gateway.
@@ -16,13 +18,14 @@ type route struct {
 	source netip.Addr // invalid: the kernel chooses
 }
 
-func wantedRoutes(s Settings) []route {
+// wantedRoutes have as source the first address of their family that the interface has.
+func wantedRoutes(s Settings, has []address) []route {
 	var all []route
 	for _, p := range s.Routes {
 		r := route{to: p.Masked()}
-		for _, own := range s.Addresses {
-			if own.Addr().BitLen() == p.Addr().BitLen() {
-				r.source = own.Addr()
+		for _, own := range has {
+			if own.local.BitLen() == p.Addr().BitLen() {
+				r.source = own.local
 				break
 			}
 		}
@@ -71,32 +74,35 @@ func (r route) serves(n netlink.Route) bool {
 
 // current reports whether n is r in all of its parts, or not ours to change.
 func (r route) current(n netlink.Route) bool {
-	source, _ := netip.AddrFromSlice(n.Src)
-	return n.Protocol != RouteProtocol || source == r.source
+	return n.Protocol != RouteProtocol || fromIP(n.Src) == r.source
 }
 
-// addRoutes adds what is missing and changes the source where it is another.
-func (c *change) addRoutes(want []route) error {
+// addRoutes adds what is missing and changes the source where it is another. It returns what could
+// not be added.
+func (c *change) addRoutes(want []route) (lost parts.List) {
 	if len(want) == 0 {
 		return nil
 	}
 	present, err := c.m.routes(c.index)
 	if err != nil {
-		return err
+		lost.Add("routes", err)
+		return lost
 	}
 	for _, r := range want {
 		i := slices.IndexFunc(present, r.serves)
 		switch {
 		case i < 0:
-			err = c.m.handle.RouteAdd(r.netlink(c.index))
-		case !r.current(present[i]):
-			err = c.m.handle.RouteReplace(r.netlink(c.index))
+			err = c.do(func() error { return c.m.handle.RouteAdd(r.netlink(c.index)) })
+		case !r.current(present[i]) && !c.dry:
+			err = c.do(func() error { return c.m.handle.RouteReplace(r.netlink(c.index)) })
+		default:
+			err = nil
 		}
 		if err != nil {
-			return fmt.Errorf("add route %s: %w", r.to, c.explainRoute(r, err))
+			lost.Add("route "+r.to.String(), c.explainRoute(r, err))
 		}
 	}
-	return nil
+	return lost
 }
 
 // explainRoute names the route that is in the way.
@@ -141,26 +147,21 @@ func (c *change) describe(n netlink.Route) string {
 
 // removeRoutes removes all routes through the interface that carry our protocol
 // number and are not wanted, also those that an earlier run left.
-func (c *change) removeRoutes(want []route) error {
+func (c *change) removeRoutes(want []route) {
+	if c.dry {
+		return
+	}
 	present, err := c.m.routes(c.index)
 	if err != nil {
-		return err
+		c.missing.Add("routes", err)
+		return
 	}
 	for _, n := range present {
 		if n.Protocol != RouteProtocol || slices.ContainsFunc(want, func(r route) bool { return r.serves(n) }) {
 			continue
 		}
-		if err := c.removeRoute(n); err != nil {
-			return err
+		if err := c.do(func() error { return c.m.handle.RouteDel(&n) }); err != nil && !errors.Is(err, unix.ESRCH) {
+			c.missing.Add("route "+fromIPNet(n.Dst).String(), fmt.Errorf("remove: %w", err))
 		}
 	}
-	return nil
-}
-
-// removeRoute is content if somebody else was faster.
-func (c *change) removeRoute(n netlink.Route) error {
-	if err := c.m.handle.RouteDel(&n); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("remove route %s: %w", n.Dst, err)
-	}
-	return nil
 }

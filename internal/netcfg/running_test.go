@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"tund/internal/netcfg"
 	"tund/internal/tuntap"
 )
 
@@ -42,9 +41,7 @@ func TestInterfaceThatRunsTakesPackets(t *testing.T) {
 	if err := d.SetCarrier(false); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Apply(netcfg.Settings{Interface: "dev0"}, settings(t, "10.0.0.1/24")); err != nil {
-		t.Fatal(err)
-	}
+	apply(t, m, settings(t, "10.0.0.1/24"))
 	conn, err := net.Dial("udp4", "10.0.0.2:9")
 	if err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@ import (
 // and there is always a route to the subnet. The addresses in keep get a stand-in
 // too, but are not put back. IPv6 knows no such dependence.
 func (c *change) withoutLoss(victim netlink.Addr, keep []netip.Addr, remove func() error) error {
-	if victim.IP.To4() == nil {
+	if fromNetlink(victim).local.Is6() {
 		return remove()
 	}
 	dependent, err := c.dependents(victim)

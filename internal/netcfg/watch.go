@@ -3,15 +3,12 @@ package netcfg
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
+
+	"tund/internal/parts"
 )
 
 const (
-	// settle is how long a removal may be followed by others, as with `ip addr flush`.
-	settle = 50 * time.Millisecond
-	// patience keeps two programs that undo each other's work from spinning.
-	patience = time.Second
 	// receiveBuffer takes a burst of some thousand events, as of a routing daemon.
 	receiveBuffer = 1 << 20
 
@@ -19,31 +16,50 @@ const (
 	reopenLast  = 10 * time.Second
 )
 
-// Watch calls lost whenever an interface has no longer what was applied to it: an
-// address, a route, or its bridge. It calls at most once a second for an interface,
-// and not while the link is down or gone: then the administrator, or the owner of the
-// device, knows. In lost the owner calls Restore, now or later.
-//
-// Watch blocks until ctx is done, and then returns nil; it returns an error only if
-// it cannot begin. When events were lost it looks at everything anew. Watch, and lost,
-// run on the calling goroutine, which must be in the Manager's network namespace.
-func (m *Manager) Watch(ctx context.Context, lost func(iface string)) error {
-	return m.watch(ctx, lost, receiveBuffer)
+// Observer hears what Watch finds and does. Its functions are called by the goroutine of Watch, and
+// may be nil.
+type Observer struct {
+	// Changed is called when something was put back on an interface (mended), and when something else
+	// is missing than before: Missing tells what.
+	Changed func(iface string, mended bool)
+	// Arrived is called when an address or a link has come to this machine.
+	Arrived func()
 }
 
-func (m *Manager) watch(ctx context.Context, lost func(iface string), buffer int) error {
-	w := watcher{m: m, lost: lost, due: map[string]time.Time{}, quiet: map[string]time.Time{}}
+// Watch keeps interfaces as they are wanted: it puts back what something else takes from them, and
+// tries again what could not be had, when an event says that it may be, and every now and then. Package
+// parts says when. An interface that has been deleted is left alone: the owner of the device
+// knows.
+//
+// Watch blocks until ctx is done, and then returns nil; it returns an error only if
+// it cannot begin. When events were lost it looks at everything anew. It runs on the calling
+// goroutine, which must be in the Manager's network namespace.
+func (m *Manager) Watch(ctx context.Context, o Observer) error {
+	return m.watch(ctx, o, receiveBuffer)
+}
+
+func (m *Manager) watch(ctx context.Context, o Observer, buffer int) error {
+	w := watcher{m: m, o: o, due: map[string]time.Time{}, pace: map[string]*parts.Pace{}}
 	sub, err := subscribe(buffer)
 	if err != nil {
 		return fmt.Errorf("watch interfaces: %w", err)
 	}
 	for sub != nil {
-		w.markAll()
+		w.mark(m.names())
+		w.arrived() // perhaps, while nobody listened
 		w.follow(ctx, sub)
 		sub.close()
 		sub = reopen(ctx, buffer)
 	}
 	return nil
+}
+
+// wakeWatch tells Watch that something is missing.
+func (m *Manager) wakeWatch() {
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
 }
 
 // reopen subscribes again, with growing pauses; nil means that ctx is done.
@@ -62,10 +78,10 @@ func reopen(ctx context.Context, buffer int) *subscription {
 
 // watcher is the state of one call of Watch, and is owned by its goroutine.
 type watcher struct {
-	m     *Manager
-	lost  func(iface string)
-	due   map[string]time.Time // when to look at an interface
-	quiet map[string]time.Time // until when not to
+	m    *Manager
+	o    Observer
+	due  map[string]time.Time // when to look at an interface
+	pace map[string]*parts.Pace
 }
 
 // follow reacts to events until the subscription ends or ctx is done.
@@ -81,6 +97,11 @@ func (w *watcher) follow(ctx context.Context, sub *subscription) {
 				return
 			}
 			w.mark(w.m.concerned(e))
+			if e.arrived {
+				w.arrived()
+			}
+		case <-w.m.wake:
+			w.markLater(w.m.incomplete(), time.Now().Add(parts.Again))
 		case <-timer.C:
 			w.look(ctx, time.Now())
 		}
@@ -90,19 +111,41 @@ func (w *watcher) follow(ctx context.Context, sub *subscription) {
 	}
 }
 
-func (w *watcher) mark(ifaces []string) {
-	for _, iface := range ifaces {
-		if _, marked := w.due[iface]; marked {
-			continue
-		}
-		w.due[iface] = time.Now().Add(settle)
-		if w.quiet[iface].After(w.due[iface]) {
-			w.due[iface] = w.quiet[iface]
-		}
+func (w *watcher) arrived() {
+	if w.o.Arrived != nil {
+		w.o.Arrived()
 	}
 }
 
-func (w *watcher) markAll() { w.mark(w.m.names()) }
+func (w *watcher) paceOf(iface string) *parts.Pace {
+	if w.pace[iface] == nil {
+		w.pace[iface] = &parts.Pace{}
+	}
+	return w.pace[iface]
+}
+
+// mark plans a look at interfaces that an event concerns. In a fight it comes soon, only to see what is
+// missing until more may be done.
+func (w *watcher) mark(ifaces []string) {
+	now := time.Now()
+	for _, iface := range ifaces {
+		p := w.paceOf(iface)
+		at := p.Next(now)
+		if p.Fights(now) {
+			at = now.Add(parts.Settle)
+		}
+		w.markLater([]string{iface}, at)
+	}
+}
+
+// markLater plans a look, unless one comes earlier.
+func (w *watcher) markLater(ifaces []string, at time.Time) {
+	for _, iface := range ifaces {
+		if planned, ok := w.due[iface]; !ok || at.Before(planned) {
+			w.due[iface] = at
+		}
+	}
+}
 
 func (w *watcher) next() (first time.Time, ok bool) {
 	for _, at := range w.due {
@@ -119,79 +162,57 @@ func (w *watcher) look(ctx context.Context, now time.Time) {
 			continue
 		}
 		delete(w.due, iface)
-		if !w.m.incomplete(iface) {
-			delete(w.quiet, iface)
-			continue
-		}
-		w.quiet[iface] = now.Add(patience)
-		w.lost(iface)
+		w.repair(iface, now)
+	}
+}
+
+// repair looks at one interface and plans the next look.
+func (w *watcher) repair(iface string, now time.Time) {
+	p := w.paceOf(iface)
+	dry := p.Fights(now)
+	mended, changed := w.m.repair(iface, dry)
+	if !dry {
+		p.Tried(now, mended)
+	}
+	if (mended || changed) && w.o.Changed != nil {
+		w.o.Changed(iface, mended)
+	}
+	switch {
+	case !w.m.knows(iface):
+		delete(w.pace, iface)
+	case len(w.m.Missing(iface)) == 0:
+	case dry:
+		w.due[iface] = p.Next(now)
+	default:
+		w.due[iface] = now.Add(parts.Again)
 	}
 }
 
 // names lists the interfaces that were given settings.
-func (m *Manager) names() []string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var all []string
-	for iface := range m.applied {
-		all = append(all, iface)
-	}
-	return all
+func (m *Manager) names() []string { return m.those(func(*device) bool { return true }) }
+
+// incomplete lists those that lack something.
+func (m *Manager) incomplete() []string {
+	return m.those(func(d *device) bool { return len(d.missing) > 0 })
 }
 
-// concerned lists the interfaces of which e may have taken something.
-func (m *Manager) concerned(e event) []string {
+// concerned lists those of which e may have taken something, or that may get what they lack.
+func (m *Manager) concerned(e event) []string { return m.those(e.concerns) }
+
+func (m *Manager) those(fit func(*device) bool) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var all []string
-	for iface, a := range m.applied {
-		if e.concerns(a) {
+	for iface, d := range m.devices {
+		if fit(d) {
 			all = append(all, iface)
 		}
 	}
 	return all
 }
 
-// incomplete reports whether the interface lacks something that Restore can put
-// back. What cannot be looked up now is looked up at the next event.
-func (m *Manager) incomplete(iface string) bool {
+func (m *Manager) knows(iface string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	a, ok := m.applied[iface]
-	if !ok {
-		return false
-	}
-	c, err := m.begin(iface)
-	if err != nil || c.index != a.index || !c.up {
-		return false
-	}
-	return c.lacksBridge(a.settings.Bridge) || c.lacksAddress(a.settings) || c.lacksRoute(a.settings)
-}
-
-func (c *change) lacksBridge(name string) bool {
-	if name == "" {
-		return false
-	}
-	bridge, err := c.m.handle.LinkByName(name)
-	return err == nil && bridge.Attrs().Index != c.master
-}
-
-func (c *change) lacksAddress(s Settings) bool {
-	want, err := wantedAddresses(s)
-	if err != nil {
-		return false
-	}
-	present, err := c.m.addresses(c.link)
-	return err == nil && slices.ContainsFunc(want, func(a address) bool {
-		return !lists(present, a)
-	})
-}
-
-func (c *change) lacksRoute(s Settings) bool {
-	want := wantedRoutes(s)
-	if len(want) == 0 {
-		return false
-	}
-	present, err := c.m.routes(c.index)
-	return err == nil && slices.ContainsFunc(want, func(r route) bool { return !slices.ContainsFunc(present, r.serves) })
+	return m.devices[iface] != nil
 }

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os/exec"
 	"runtime"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -22,9 +20,8 @@ import (
 
 const long = time.Minute // for what must happen on a busy machine
 
-// startWatch runs Watch with lost as its callback, on a thread in the test's
-// namespace, until the test ends.
-func startWatch(t *testing.T, watch func(ctx context.Context, lost func(string)) error, lost func(string)) {
+// startWatch runs Watch on a thread in the test's namespace, until the test ends.
+func startWatch(t *testing.T, watch func(ctx context.Context, o netcfg.Observer) error, o netcfg.Observer) {
 	t.Helper()
 	ns, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -38,7 +35,7 @@ func startWatch(t *testing.T, watch func(ctx context.Context, lost func(string))
 			ended <- err
 			return
 		}
-		ended <- watch(ctx, lost)
+		ended <- watch(ctx, o)
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -61,7 +58,44 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 const watched = "10.1.0.1/24 10.1.0.2/24 10.2.0.1/32 fd77::1/64 via 10.20.0.0/16 10.21.0.0/16 fd20::/32"
 
-func TestWatchAndRestorePutBackWhatOthersTake(t *testing.T) {
+// reports is what an Observer has heard, with room for more than may come.
+type reports struct {
+	mended  chan string // of an interface on which something was put back
+	changed chan string // of one that misses something else
+	arrived chan struct{}
+}
+
+func newReports() reports {
+	return reports{make(chan string, 1000), make(chan string, 1000), make(chan struct{}, 1000)}
+}
+
+func (r reports) observer() netcfg.Observer {
+	return netcfg.Observer{
+		Changed: func(iface string, mended bool) {
+			if mended {
+				r.mended <- iface
+			} else {
+				r.changed <- iface
+			}
+		},
+		Arrived: func() { r.arrived <- struct{}{} },
+	}
+}
+
+// await waits for a report about dev0.
+func await(t *testing.T, from chan string) {
+	t.Helper()
+	select {
+	case iface := <-from:
+		if iface != "dev0" {
+			t.Errorf("reported %q", iface)
+		}
+	case <-time.After(long):
+		t.Fatalf("nothing was reported\n%s", state(t))
+	}
+}
+
+func TestWatchPutsBackWhatOthersTake(t *testing.T) {
 	tests := []struct{ name, take string }{
 		{"a primary address", "addr del 10.1.0.1/24 dev dev0"},
 		{"a secondary address", "addr del 10.1.0.2/24 dev dev0"},
@@ -71,36 +105,35 @@ func TestWatchAndRestorePutBackWhatOthersTake(t *testing.T) {
 		{"an IPv6 route", "route del fd20::/32 dev dev0"},
 		{"all IPv4 routes of the protocol", "-4 route flush proto 126"},
 		{"all IPv6 routes of the protocol", "-6 route flush proto 126"},
+		{"the link", "link set dev0 down"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			m := newRig(t, tuntap.TUN)
-			apply(t, m, netcfg.Settings{}, settings(t, watched))
+			apply(t, m, settings(t, watched))
 			want := state(t)
-			startWatch(t, m.Watch, func(iface string) {
-				if err := m.Restore(iface); err != nil {
-					t.Error(err)
-				}
-			})
-			<-time.After(100 * time.Millisecond)
+			r := newReports()
+			startWatch(t, m.Watch, r.observer())
+			<-r.arrived // it has begun
 			ip(t, tt.take)
-			if state(t) == want {
-				t.Log("put back at once")
-			}
-			eventually(t, "the state as before:\n"+want, func() bool { return state(t) == want })
+			await(t, r.mended)
+			eventually(t, "the state as before:\n"+want, func() bool { return state(t) == want }) // the kernel shows a carrier late
+			wantMissing(t, m.Missing("dev0"))
 		})
 	}
 }
 
 func TestWatchPutsBackWhatCouldNotBeWhileIPv6WasOff(t *testing.T) {
 	m := newRig(t, tuntap.TUN)
-	apply(t, m, netcfg.Settings{}, settings(t, watched))
+	apply(t, m, settings(t, watched))
 	want := ip(t, "-brief addr show dev dev0 scope global")
-	failed := make(chan error, 10) // more than may come
-	startWatch(t, m.Watch, func(iface string) { failed <- m.Restore(iface) })
+	r := newReports()
+	startWatch(t, m.Watch, r.observer())
+	<-r.arrived
 	sysctl(t, "ipv6/conf/dev0/disable_ipv6", "1")
-	if err := <-failed; !errors.Is(err, netcfg.ErrNoIPv6) {
-		t.Fatalf("restored while IPv6 was off: %v", err)
+	await(t, r.changed)
+	if missing := m.Missing("dev0"); !missing.Has("address") || !errors.Is(missing[0].Err, netcfg.ErrNoIPv6) {
+		t.Fatalf("while IPv6 was off there was missing: %v", missing)
 	}
 	sysctl(t, "ipv6/conf/dev0/disable_ipv6", "0")
 	eventually(t, "the addresses as before: "+want, func() bool {
@@ -110,16 +143,16 @@ func TestWatchPutsBackWhatCouldNotBeWhileIPv6WasOff(t *testing.T) {
 
 func TestRouteSourceFollowsTheAddresses(t *testing.T) {
 	m := newRig(t, tuntap.TUN)
-	apply(t, m, netcfg.Settings{}, settings(t, "10.1.0.1/24"))
+	apply(t, m, settings(t, "10.1.0.1/24"))
 	remote := netip.MustParseAddr("::ffff:10.1.0.9") // as a dual-stack socket has it
 	if source, err := m.RouteSource(remote); err != nil || source != netip.MustParseAddr("10.1.0.1") {
 		t.Errorf("source %s, %v", source, err)
 	}
-	apply(t, m, settings(t, "10.1.0.1/24"), settings(t, "10.1.0.2/24"))
+	apply(t, m, settings(t, "10.1.0.2/24"))
 	if source, err := m.RouteSource(remote); err != nil || source != netip.MustParseAddr("10.1.0.2") {
 		t.Errorf("after the address has changed: source %s, %v", source, err)
 	}
-	apply(t, m, settings(t, "10.1.0.2/24"), settings(t, ""))
+	apply(t, m, settings(t, ""))
 	if source, err := m.RouteSource(remote); err == nil {
 		t.Errorf("without a route: source %s", source)
 	}
@@ -127,133 +160,115 @@ func TestRouteSourceFollowsTheAddresses(t *testing.T) {
 
 func TestWatchSeesWhatWasTakenBeforeItBegan(t *testing.T) {
 	m := newRig(t, tuntap.TUN)
-	apply(t, m, netcfg.Settings{}, settings(t, watched))
+	apply(t, m, settings(t, watched))
+	want := state(t)
 	ip(t, "route del 10.20.0.0/16 dev dev0")
-	lost := make(chan string, 10) // more than may come
-	startWatch(t, m.Watch, func(iface string) { lost <- iface })
-	select {
-	case iface := <-lost:
-		if iface != "dev0" {
-			t.Errorf("lost %q", iface)
-		}
-	case <-time.After(long):
-		t.Error("nothing was reported")
+	r := newReports()
+	startWatch(t, m.Watch, r.observer())
+	await(t, r.mended)
+	if got := state(t); got != want {
+		t.Errorf("state is\n%s\nbut was\n%s", got, want)
 	}
 }
 
-func TestWatchReportsARouteThatWasReplacedByAnother(t *testing.T) {
+func TestARouteThatAnotherHasTakenIsHadWhenThatOneGoes(t *testing.T) {
 	m := newRig(t, tuntap.TUN)
-	apply(t, m, netcfg.Settings{}, settings(t, watched))
+	apply(t, m, settings(t, watched))
+	want := routes(t)
 	ip(t, "link add veth0 type veth peer name veth1")
 	ip(t, "link set veth0 up")
-	failed := make(chan error, 10) // more than may come
-	startWatch(t, m.Watch, func(iface string) { failed <- m.Restore(iface) })
-	<-time.After(100 * time.Millisecond)
-	ip(t, "route del 10.21.0.0/16 dev dev0")
+	r := newReports()
+	startWatch(t, m.Watch, r.observer())
+	<-r.arrived
 	ip(t, "route replace 10.20.0.0/16 dev veth0")
-	var err error
-	for err == nil { // the first route may be restored before the second is replaced
-		select {
-		case err = <-failed:
-		case <-time.After(long):
-			t.Fatal("nothing was reported")
-		}
-	}
-	if !errors.Is(err, netcfg.ErrRouteExists) || !strings.Contains(err.Error(), "restore dev0: add route 10.20.0.0/16") {
-		t.Errorf("restore: %v", err)
-	}
-	if r := routes(t); !slices.Contains(r, "10.21.0.0/16 proto 126 scope link src 10.1.0.1") {
-		t.Errorf("the other route was not restored: %q", r)
-	}
+	await(t, r.changed)
+	wantMissing(t, m.Missing("dev0"), "route 10.20.0.0/16: it exists already: dev veth0 proto boot")
+	ip(t, "route del 10.21.0.0/16 dev dev0") // another one is put back all the same
+	await(t, r.mended)
+	wantMissing(t, m.Missing("dev0"), "route 10.20.0.0/16: it exists already: dev veth0 proto boot")
+	ip(t, "link del veth0") // the kernel does not tell that its routes go
+	await(t, r.mended)
+	wantMissing(t, m.Missing("dev0"))
+	wantLines(t, "routes", routes(t), want...)
 }
 
-func TestWatchLeavesALinkThatIsDownAndMendsItWhenItIsUp(t *testing.T) {
-	m := newRig(t, tuntap.TUN)
-	apply(t, m, netcfg.Settings{}, settings(t, watched))
-	want := state(t)
-	lost := make(chan string, 10) // more than may come
-	startWatch(t, m.Watch, func(iface string) { lost <- iface })
-	<-time.After(100 * time.Millisecond)
-	ip(t, "link set dev0 down")
-	select {
-	case <-lost:
-		t.Error("a link that is down was reported")
-	case <-time.After(300 * time.Millisecond):
+// Each part that is missing comes with the event that brings what it lacks.
+func TestWhatIsMissingAtFirstComesWithItsEvent(t *testing.T) {
+	m := newRig(t, tuntap.TAP)
+	ip(t, "link add veth0 type veth peer name veth1")
+	ip(t, "link set veth0 up")
+	ip(t, "route add 10.20.0.0/16 dev veth0")
+	r := newReports()
+	startWatch(t, m.Watch, r.observer())
+	<-r.arrived
+	if missing := m.Set(settings(t, "10.1.0.1/24 via 10.20.0.0/16 bridge br0")); len(missing) != 2 {
+		t.Fatalf("missing: %v", missing)
 	}
-	if err := m.Restore("dev0"); !errors.Is(err, netcfg.ErrDown) {
-		t.Errorf("restore: %v", err)
-	}
-	ip(t, "link set dev0 up")
-	select {
-	case iface := <-lost:
-		if err := m.Restore(iface); err != nil {
-			t.Error(err)
-		}
-	case <-time.After(long):
-		t.Fatal("nothing was reported")
-	}
-	eventually(t, "the state as before:\n"+want, func() bool { return state(t) == want }) // the kernel shows a carrier late
+	ip(t, "link add br0 type bridge")
+	eventually(t, "a port of the bridge", func() bool { return master(t) == "br0" })
+	ip(t, "route del 10.20.0.0/16 dev veth0")
+	eventually(t, "the route", func() bool { return len(m.Missing("dev0")) == 0 })
+	checkRoutes(t, settings(t, "10.1.0.1/24 via 10.20.0.0/16"), false)
 }
 
 func TestWatchDoesNotReportOurOwnChanges(t *testing.T) {
 	m := newRig(t, tuntap.TUN)
-	lost := make(chan string, 100) // more than may come
-	startWatch(t, m.Watch, func(iface string) { lost <- iface })
-	steps := []string{watched, "10.1.0.2/24", watched, "", watched, "10.9.0.1/24 via 10.20.0.0/16"}
-	old := netcfg.Settings{}
+	r := newReports()
+	startWatch(t, m.Watch, r.observer())
+	<-r.arrived
 	for range 5 {
-		for _, text := range steps {
-			next := settings(t, text)
-			apply(t, m, old, next)
-			old = next
+		for _, text := range []string{watched, "10.1.0.2/24", watched, "", watched, "10.9.0.1/24 via 10.20.0.0/16"} {
+			apply(t, m, settings(t, text))
 		}
 	}
 	m.Forget("dev0")
 	ip(t, "addr flush dev dev0")
-	select {
-	case <-lost:
-		t.Error("a loss was reported")
-	case <-time.After(300 * time.Millisecond):
+	other, err := tuntap.Open(tuntap.Options{Name: "dev1", Mode: tuntap.TUN})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Close() }()
+	s := settings(t, "10.8.0.1/24")
+	s.Interface = "dev1"
+	apply(t, m, s)
+	ip(t, "addr del 10.8.0.1/24 dev dev1")
+	select { // what is reported first is of the other device
+	case iface := <-r.mended:
+		if iface != "dev1" {
+			t.Errorf("mended %s", iface)
+		}
+	case iface := <-r.changed:
+		t.Errorf("changed %s: %v", iface, m.Missing(iface))
+	case <-time.After(long):
+		t.Fatal("nothing was reported")
 	}
 }
 
-func TestWatchIsPatientWithAnOpponent(t *testing.T) {
+// What somebody takes away at once, each time, is shown as missing while it is.
+func TestAFightIsShown(t *testing.T) {
 	m := newRig(t, tuntap.TUN)
-	apply(t, m, netcfg.Settings{}, settings(t, watched))
-	lost := make(chan time.Time, 100) // more than may come
-	startWatch(t, m.Watch, func(iface string) {
-		lost <- time.Now()
-		_ = m.Restore(iface)
-	})
-	var reports []time.Time
-	for end := time.Now().Add(long); len(reports) < 3 && time.Now().Before(end); {
-		_ = removeRoute("10.20.0.0/16")
-		select {
-		case at := <-lost:
-			reports = append(reports, at)
-		case <-time.After(10 * time.Millisecond):
-		}
+	apply(t, m, settings(t, watched))
+	r := newReports()
+	startWatch(t, m.Watch, r.observer())
+	<-r.arrived
+	for range 2 {
+		ip(t, "route del 10.20.0.0/16 dev dev0")
+		await(t, r.mended)
 	}
-	if len(reports) < 3 {
-		t.Fatalf("%d reports in %v", len(reports), long)
-	}
-	for i := range 2 { // a report that is noted late may look closer to the next
-		if pause := reports[i+1].Sub(reports[i]); pause < netcfg.Patience/2 {
-			t.Errorf("reports at %v: %v apart", reports, pause)
-		}
-	}
+	ip(t, "route del 10.20.0.0/16 dev dev0")
+	await(t, r.changed)
+	wantMissing(t, m.Missing("dev0"), "route 10.20.0.0/16: something else takes it away again and again")
+	await(t, r.mended)
+	wantMissing(t, m.Missing("dev0"))
 }
 
 func TestWatchPutsThePortBackWhenItsBridgeReturns(t *testing.T) {
 	m := newRig(t, tuntap.TAP)
 	ip(t, "link add br0 type bridge")
-	apply(t, m, netcfg.Settings{}, settings(t, "bridge br0"))
-	startWatch(t, m.Watch, func(iface string) {
-		if err := m.Restore(iface); err != nil {
-			t.Error(err)
-		}
-	})
-	<-time.After(100 * time.Millisecond)
+	apply(t, m, settings(t, "bridge br0"))
+	r := newReports()
+	startWatch(t, m.Watch, r.observer())
+	<-r.arrived
 	ip(t, "link set dev0 nomaster")
 	eventually(t, "a port again", func() bool { return master(t) == "br0" })
 	ip(t, "link del br0")
@@ -265,16 +280,13 @@ func TestWatchPutsThePortBackWhenItsBridgeReturns(t *testing.T) {
 // look at everything, as the event that told of the loss is lost itself.
 func TestWatchRecoversFromLostEvents(t *testing.T) {
 	m := newRig(t, tuntap.TUN)
-	apply(t, m, netcfg.Settings{}, settings(t, watched))
-	called, release := make(chan struct{}, 10), make(chan struct{}) // more calls than may come
-	watch := func(ctx context.Context, lost func(string)) error { return m.WatchWithBuffer(ctx, lost, 1) }
-	startWatch(t, watch, func(iface string) {
-		if err := m.Restore(iface); err != nil {
-			t.Error(err)
-		}
+	apply(t, m, settings(t, watched))
+	called, release := make(chan struct{}, 1000), make(chan struct{}) // more calls than may come
+	watch := func(ctx context.Context, o netcfg.Observer) error { return m.WatchWithBuffer(ctx, o, 1) }
+	startWatch(t, watch, netcfg.Observer{Changed: func(string, bool) {
 		called <- struct{}{}
 		<-release
-	})
+	}})
 	ip(t, "route del 10.20.0.0/16 dev dev0")
 	<-called
 	for i := range 200 {
@@ -292,7 +304,7 @@ func TestWatchEndsWithItsContextAndLeavesNoGoroutine(t *testing.T) {
 	before := runtime.NumGoroutine()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if err := m.Watch(ctx, func(string) {}); err != nil {
+	if err := m.Watch(ctx, netcfg.Observer{}); err != nil {
 		t.Error(err)
 	}
 	for end := time.Now().Add(long); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
@@ -300,17 +312,6 @@ func TestWatchEndsWithItsContextAndLeavesNoGoroutine(t *testing.T) {
 			t.Fatalf("%d goroutines more", runtime.NumGoroutine()-before)
 		}
 	}
-}
-
-func TestRestoreOfAnUnknownInterfaceDoesNothing(t *testing.T) {
-	m := newRig(t, tuntap.TUN)
-	if err := m.Restore("dev0"); err != nil {
-		t.Error(err)
-	}
-}
-
-func removeRoute(to string) error {
-	return exec.Command("ip", "route", "del", to, "dev", "dev0").Run()
 }
 
 func FuzzParseEvent(f *testing.F) {

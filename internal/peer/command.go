@@ -8,6 +8,7 @@ import (
 
 	"tund/internal/config"
 	"tund/internal/ctl"
+	"tund/internal/parts"
 	"tund/internal/pipe"
 	"tund/internal/session"
 )
@@ -18,15 +19,16 @@ const (
 	heldThere = "down by order of the other side's administrator"
 )
 
-// Opened waits until Run has tried to open the tunnel, and returns why it could not.
-func (p *Peer) Opened(ctx context.Context) error {
-	var failed error
-	err := p.do(ctx, func(context.Context) {
+// Missing waits until Run has tried to open the tunnel, and returns what is wanted and can't be had:
+// the tunnel as a whole, or parts of its device's settings.
+func (p *Peer) Missing(ctx context.Context) (missing parts.List, err error) {
+	err = p.do(ctx, func(context.Context) {
 		if p.agenda.has(taskOpen) {
-			failed = errors.New(p.view.lastError)
+			missing.Add("tunnel", errors.New(p.view.openError))
 		}
+		missing = append(missing, p.view.missing...)
 	})
-	return errors.Join(err, failed)
+	return missing, err
 }
 
 // Up ends every order to stay down and waits until the peer is up.
@@ -75,7 +77,7 @@ func (p *Peer) awaitUp(ctx context.Context) error {
 
 // whyNotUp describes a peer that does not come up; it runs in the caller's goroutine.
 func (p *Peer) whyNotUp(now view) string {
-	if now.lastError == "" && now.state == ctl.StateConnecting && len(p.Config().Endpoints) == 0 {
+	if now.trouble() == "" && now.state == ctl.StateConnecting && len(p.Config().Endpoints) == 0 {
 		return string(now.state) + ": this node has no endpoint of it, and waits until it dials"
 	}
 	return now.describe()
@@ -131,8 +133,8 @@ func (p *Peer) hold(reason string) error {
 	return err
 }
 
-// Update makes cfg the peer's configuration. change says which keys differ. On an
-// error the old configuration stays whole.
+// Update makes cfg the peer's configuration. change says which keys differ. An error says that the tunnel
+// can't be made anew as cfg wants it, and that the old one is there again, whole.
 func (p *Peer) Update(ctx context.Context, cfg config.Peer, change config.Change) error {
 	var failed error
 	var settled <-chan struct{}
@@ -141,7 +143,7 @@ func (p *Peer) Update(ctx context.Context, cfg config.Peer, change config.Change
 			failed = p.rebuild(inner, cfg)
 			return
 		}
-		settled, failed = p.updateLive(inner, cfg)
+		settled = p.updateLive(inner, cfg)
 	})
 	if err := errors.Join(err, failed); err != nil || settled == nil {
 		return err
@@ -159,16 +161,13 @@ func (p *Peer) Update(ctx context.Context, cfg config.Peer, change config.Change
 
 // updateLive changes what can be changed without losing a packet. The channel it
 // returns tells when the child has taken its part; it is nil where there is none.
-func (p *Peer) updateLive(ctx context.Context, cfg config.Peer) (<-chan struct{}, error) {
+func (p *Peer) updateLive(ctx context.Context, cfg config.Peer) <-chan struct{} {
 	old := p.cfg
 	p.use(cfg)
 	if p.tunnel == nil {
-		return nil, nil // whatever opens begins with cfg
+		return nil // whatever opens begins with cfg
 	}
-	if err := p.applySettings(); err != nil {
-		p.use(old)
-		return nil, err
-	}
+	p.applySettings()
 	if !samePSK(old, cfg) {
 		p.links.notBefore = 0
 		p.wantRekey()
@@ -179,7 +178,7 @@ func (p *Peer) updateLive(ctx context.Context, cfg config.Peer) (<-chan struct{}
 	}
 	settled := p.configureChild()
 	p.child.late = settled == nil
-	return settled, nil
+	return settled
 }
 
 // use makes cfg what is wanted, in every state: what opens or begins later begins with it.
@@ -262,17 +261,17 @@ func (p *Peer) Reconnect(ctx context.Context) error {
 	})
 }
 
-// Restore puts back addresses and routes that something else has removed.
-func (p *Peer) Restore(ctx context.Context) error {
+// Noticed is called when something was put back on the device (mended), or when something else may be missing
+// than before.
+func (p *Peer) Noticed(ctx context.Context, mended bool) error {
 	return p.do(ctx, func(context.Context) {
 		if p.tunnel == nil {
 			return
 		}
-		if err := p.tunnel.Restore(); err != nil {
-			p.log.Warn("settings not restored", "iface", p.cfg.Interface, "err", err)
-			return
+		if mended {
+			p.log.Info("settings restored", "iface", p.cfg.Interface)
 		}
-		p.log.Info("settings restored", "iface", p.cfg.Interface)
+		p.lacks(p.tunnel.Missing())
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"tund/internal/keys"
 	"tund/internal/netcfg"
+	"tund/internal/parts"
 	"tund/internal/peer"
 	"tund/internal/pipe"
 	"tund/internal/supervisor"
@@ -78,9 +79,10 @@ type wirePair struct {
 	mu     sync.Mutex
 	cut    bool
 	ends   [2]*fakeTunnel
-	refuse error   // Connect fails with it
-	spoilt error   // nothing that was left can be taken over
-	broken [2]bool // a side can't make a tunnel
+	refuse error      // Connect fails with it
+	lacks  parts.List // what a device lacks when it is new
+	spoilt error      // nothing that was left can be taken over
+	broken [2]bool    // a side can't make a tunnel
 
 	obstinate error                        // why no child resumes
 	delay     func(side int) time.Duration // of each event on its way to the peer; nil: none
@@ -100,7 +102,7 @@ type fakeTunnel struct {
 	stalled atomic.Bool
 	carrier bool
 	applied []netcfg.Settings
-	refuse  error // Apply fails with it
+	missing parts.List // of the settings
 
 	number     uint64 // of the present child; 0: none is ready
 	count      uint64 // children that there were
@@ -156,7 +158,7 @@ func (w *wirePair) opener(side int) peer.Opener {
 			return nil, errBroken
 		}
 		t := &fakeTunnel{pair: w, side: side, events: o.Events, queue: make(chan supervisor.Event, 1024), done: make(chan struct{}), old: make(map[wire.Index]bool)}
-		t.applied = append(t.applied, o.Settings)
+		t.applied, t.missing = append(t.applied, o.Settings), w.lacks
 		w.mu.Lock()
 		if before := w.ends[side]; before != nil { // of the tund before
 			close(before.done)
@@ -380,16 +382,26 @@ func (t *fakeTunnel) works() bool {
 	return false
 }
 
-func (t *fakeTunnel) Apply(s netcfg.Settings) error {
+func (t *fakeTunnel) Set(s netcfg.Settings) parts.List {
 	t.pair.mu.Lock()
 	defer t.pair.mu.Unlock()
-	if t.refuse != nil {
-		return t.refuse
-	}
 	t.applied = append(t.applied, s)
-	return nil
+	return t.missing
 }
-func (t *fakeTunnel) Restore() error { return nil }
+
+func (t *fakeTunnel) Missing() parts.List {
+	t.pair.mu.Lock()
+	defer t.pair.mu.Unlock()
+	return t.missing
+}
+
+// lose makes the device lack something from now on; nil: nothing.
+func (t *fakeTunnel) lose(missing parts.List) {
+	t.pair.mu.Lock()
+	defer t.pair.mu.Unlock()
+	t.missing = missing
+}
+
 func (t *fakeTunnel) Connect(_, remote netip.AddrPort, _ bool) error {
 	t.pair.mu.Lock()
 	defer t.pair.mu.Unlock()

@@ -43,11 +43,8 @@ func (t *tunnel) adoptDevice(o Opening) error {
 	if left := o.Inherited.Peer; left != nil && left.Settings.Interface == old.Interface {
 		old = left.Settings
 	}
-	if err := t.maker.net.Apply(old, o.Settings); err != nil {
-		t.settings = old
-		return errors.Join(err, t.unfurnish())
-	}
-	t.settings = o.Settings
+	t.maker.net.Inherit(old)
+	t.Set(o.Settings)
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"tund/internal/config"
 	"tund/internal/keys"
 	"tund/internal/netcfg"
+	"tund/internal/parts"
 	"tund/internal/pipe"
 	"tund/internal/session"
 )
@@ -54,17 +55,28 @@ func (p *Peer) opened(t Tunnel, s netcfg.Settings) {
 	}
 	p.tunnel, p.view.openError, p.view.carrier, p.view.deviceGone = t, "", t.Carrier(), false
 	p.applied, p.view.mtu = s, s.MTU
+	p.lacks(t.Missing())
 	p.configureChild()
 }
 
-// applySettings gives the device what it shall have now.
-func (p *Peer) applySettings() error {
+// applySettings gives the device what it shall have now, as far as that can be had.
+func (p *Peer) applySettings() {
 	s := p.settings(p.remote())
-	if err := p.tunnel.Apply(s); err != nil {
-		return err
-	}
+	p.lacks(p.tunnel.Set(s))
 	p.applied, p.view.mtu = s, s.MTU
-	return nil
+}
+
+// lacks notes what the device misses of its settings.
+func (p *Peer) lacks(missing parts.List) {
+	if missing.Same(p.view.missing) {
+		return
+	}
+	if len(missing) > 0 {
+		p.log.Warn("settings incomplete", "iface", p.cfg.Interface, "err", missing.String())
+	} else if p.tunnel != nil {
+		p.log.Info("settings complete", "iface", p.cfg.Interface)
+	}
+	p.view.missing = missing
 }
 
 // notOpened plans the next try. The log says it once, not at each of them.
@@ -93,6 +105,7 @@ func (p *Peer) close() {
 	if p.tunnel != nil {
 		p.tunnel.Close()
 		p.tunnel, p.view.mtu = nil, 0
+		p.lacks(nil)
 	}
 }
 
@@ -153,7 +166,8 @@ func (p *Peer) connect(l *link) error {
 		return err
 	}
 	p.view.outer = p.o.Node.OuterMTU(addr)
-	return p.applySettings()
+	p.applySettings()
+	return nil
 }
 
 // followPath adapts the data channel where the way to the peer has got another MTU.

@@ -3,6 +3,7 @@ package peer_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -11,6 +12,7 @@ import (
 	"tund/internal/config"
 	"tund/internal/ctl"
 	"tund/internal/keys"
+	"tund/internal/parts"
 	"tund/internal/peer"
 )
 
@@ -424,18 +426,65 @@ func (w *two) config(side int, adjust func(c *config.Peer)) config.Peer {
 	return c
 }
 
-func TestARefusedChangeLeavesTheOldConfiguration(t *testing.T) {
-	inTwo(t, nil, func(t *testing.T, w *two) {
-		w.await(time.Second, ctl.StateUp, 0, 1)
-		w.wires.end(0).refuse = errors.New("add address: file exists")
-		c := w.config(0, func(c *config.Peer) { c.MTU = 1300 })
-		if err := w.peers[0].Update(t.Context(), c, live("mtu")); err == nil {
-			t.Error("no error")
+func TestWhatADeviceLacksDegradesTheTunnelAndEndsNothing(t *testing.T) {
+	lost := parts.List{{Part: "route 10.20.0.0/16", Err: errors.New("exists via 192.0.2.9 dev eth0")}}
+	const why = "route 10.20.0.0/16: exists via 192.0.2.9 dev eth0"
+	want := func(t *testing.T, w *two, state ctl.State, missing ...string) {
+		t.Helper()
+		w.await(2*time.Second, state, 0)
+		if s := w.status(0); !slices.Equal(s.Missing, missing) || strings.Contains(s.LastError, why) != (len(missing) > 0) {
+			t.Errorf("%s: missing %q, last error %q", s.State, s.Missing, s.LastError)
 		}
-		if got := w.peers[0].Config().MTU; got != 0 {
+		w.mustWork()
+	}
+	notice := func(t *testing.T, w *two) {
+		t.Helper()
+		if err := w.peers[0].Noticed(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newTwo(t, nil)
+		w.wires.lacks = lost // from the beginning
+		w.start(0, 1)
+		defer w.finish()
+		want(t, w, ctl.StateDegraded, why)
+		w.wires.end(0).lose(nil) // it comes
+		notice(t, w)
+		want(t, w, ctl.StateUp)
+		w.wires.end(0).lose(lost) // somebody takes it
+		notice(t, w)
+		want(t, w, ctl.StateDegraded, why)
+		if r := w.peers[0].RotateKey(t.Context()); r.Result != ctl.ResultDone {
+			t.Errorf("rotation of a degraded tunnel: %+v", r)
+		}
+		w.wires.end(0).lose(nil)
+		w.update(0, func(c *config.Peer) { c.Routes = nil }, "routes") // it is not wanted any more
+		want(t, w, ctl.StateUp)
+		w.wires.end(0).lose(lost)
+		w.update(0, func(c *config.Peer) { c.MTU = 1300 }, "mtu") // a change is in force all the same
+		want(t, w, ctl.StateDegraded, why)
+		if got := w.peers[0].Config().MTU; got != 1300 {
 			t.Errorf("mtu %d is in force", got)
 		}
-		w.await(0, ctl.StateUp, 0, 1)
+	})
+}
+
+// A tunnel that lacks something may also lose its data, and says so.
+func TestADegradedTunnelThatLosesItsDataSaysSo(t *testing.T) {
+	inTwo(t, nil, func(t *testing.T, w *two) {
+		w.await(time.Second, ctl.StateUp, 0, 1)
+		w.wires.end(0).lose(parts.List{{Part: "bridge br0", Err: errors.New("no such device")}})
+		if err := w.peers[0].Noticed(t.Context(), false); err != nil {
+			t.Fatal(err)
+		}
+		w.await(0, ctl.StateDegraded, 0)
+		w.wires.setCut(true)
+		w.wires.end(0).crash()
+		time.Sleep(10 * time.Second)
+		if s := w.status(0); !strings.Contains(s.LastError, "bridge br0: no such device; no data arrives from") {
+			t.Errorf("%s: %s", s.State, s.LastError)
+		}
 	})
 }
 

@@ -16,7 +16,8 @@ import (
 //	authenticating                 on the way to a session and its first key
 //	up                             session and data both pass
 //	rekeying                       up, with an exchange in flight
-//	degraded                       one of the two does not pass; last_error says which
+//	degraded                       one of the two does not pass, or the device lacks a part of its
+//	                               settings; last_error says which
 type facts struct {
 	enabled  bool
 	held     bool      // ordered down, by either side
@@ -27,6 +28,7 @@ type facts struct {
 	keyed    bool      // the child holds a sending key
 	fresh    bool      // that key is so young that no answer can be expected yet
 	data     bool      // it is confirmed, and data arrives
+	lacking  bool      // the device does not have all of its settings
 }
 
 // stateOf is the one place where a state is decided.
@@ -36,6 +38,8 @@ func stateOf(f facts) ctl.State {
 		return ctl.StateDisabled
 	case f.held || !f.open:
 		return ctl.StateDown
+	case f.session && f.data && f.lacking:
+		return ctl.StateDegraded
 	case f.session && f.data && f.exchange:
 		return ctl.StateRekeying
 	case f.session && f.data:
@@ -57,6 +61,7 @@ func (p *Peer) facts() facts {
 		step:     p.dial.step,
 		session:  p.links.main != nil,
 		exchange: p.links.exchange,
+		lacking:  len(p.view.missing) > 0,
 	}
 	if s := p.ring.sending(); s != nil {
 		f.keyed = true
@@ -79,7 +84,14 @@ func (p *Peer) refresh() {
 
 // transition is the only writer of the state.
 func (p *Peer) transition(to ctl.State, f facts) {
-	from := p.view.state
+	from, passed := p.view.state, p.view.passes
+	p.view.passes = works(to) || to == ctl.StateDegraded && f.session && f.data
+	switch {
+	case p.view.passes && !passed:
+		p.failed("")
+	case to == ctl.StateDegraded && f.session && !f.data && (passed || from != to) && p.tunnel.Remote().IsValid(): // else it is known why
+		p.failed("no data arrives from " + p.tunnel.Remote().String() + " over UDP")
+	}
 	if from == to {
 		return
 	}
@@ -87,17 +99,11 @@ func (p *Peer) transition(to ctl.State, f facts) {
 	if !works(from) || !works(to) { // new keys interrupt nothing
 		p.view.since = p.o.Now()
 	}
-	switch {
-	case works(to) && !works(from):
-		p.failed("")
-	case to == ctl.StateDegraded && f.session && p.tunnel.Remote().IsValid(): // else it is known why
-		p.failed("no data arrives from " + p.tunnel.Remote().String() + " over UDP")
-	}
-	if works(to) {
+	if p.view.passes {
 		p.view.unreached, p.view.unkept, p.view.returned = false, false, false
 	}
 	p.publish(to)
-	p.log.Log(context.Background(), levelOf(from, to), "state changed", "from", string(from), "to", string(to), "reason", p.view.lastError)
+	p.log.Log(context.Background(), levelOf(from, to), "state changed", "from", string(from), "to", string(to), "reason", p.view.trouble())
 	p.wait.state(to)
 }
 

@@ -19,6 +19,9 @@ func wantState(f facts) ctl.State {
 		return f.step
 	}
 	if f.session && f.data {
+		if f.lacking {
+			return ctl.StateDegraded
+		}
 		if f.exchange {
 			return ctl.StateRekeying
 		}
@@ -32,12 +35,12 @@ func wantState(f facts) ctl.State {
 
 func TestTheStateFollowsFromAllFacts(t *testing.T) {
 	seen := make(map[ctl.State]int)
-	for bits := range 1 << 8 {
+	for bits := range 1 << 9 {
 		has := func(n int) bool { return bits>>n&1 == 1 }
 		for _, step := range []ctl.State{ctl.StateResolving, ctl.StateConnecting, ctl.StateAuthenticating} {
 			f := facts{
 				enabled: has(0), held: has(1), open: has(2), session: has(3),
-				exchange: has(4), keyed: has(5), fresh: has(6), data: has(7), step: step,
+				exchange: has(4), keyed: has(5), fresh: has(6), data: has(7), lacking: has(8), step: step,
 			}
 			if (f.fresh || f.data) && !f.keyed || f.fresh && f.data {
 				continue // facts() does not give these

@@ -2,9 +2,11 @@ package peer
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"tund/internal/ctl"
+	"tund/internal/parts"
 	"tund/internal/pipe"
 )
 
@@ -16,6 +18,8 @@ const statsLimit = 500 * time.Millisecond
 type view struct {
 	state     ctl.State
 	since     time.Duration // CLOCK_BOOTTIME
+	passes    bool          // session and data did, at the last look
+	missing   parts.List    // of the device's settings
 	lastError string
 	openError string // why the tunnel is not open, as it was logged
 	mtu       int    // of the device; 0: there is none
@@ -31,10 +35,19 @@ type view struct {
 }
 
 func (v view) describe() string {
-	if v.lastError == "" {
-		return string(v.state)
+	if trouble := v.trouble(); trouble != "" {
+		return string(v.state) + ": " + trouble
 	}
-	return string(v.state) + ": " + v.lastError
+	return string(v.state)
+}
+
+// trouble is what is missing, and what went wrong last.
+func (v view) trouble() string {
+	texts := v.missing.Strings()
+	if v.lastError != "" {
+		texts = append(texts, v.lastError)
+	}
+	return strings.Join(texts, "; ")
 }
 
 // Status describes the peer.
@@ -78,7 +91,8 @@ func (p *Peer) status() ctl.PeerStatus {
 		Offload:   []string{},
 		Sandbox:   []string{}, SandboxLacks: []string{},
 		Restarts:  p.child.restarts,
-		LastError: p.view.lastError,
+		LastError: p.view.trouble(),
+		Missing:   p.view.missing.Strings(),
 
 		ExchangesFailed: p.view.exchanges,
 		Warnings:        p.warnings(),

@@ -16,6 +16,7 @@ import (
 	"tund/internal/handover"
 	"tund/internal/keys"
 	"tund/internal/netcfg"
+	"tund/internal/parts"
 	"tund/internal/pipe"
 	"tund/internal/supervisor"
 	"tund/internal/tuntap"
@@ -31,10 +32,11 @@ type Tunnel interface {
 	Offloads() pipe.Offloads
 	// Send gives m to the child of that number; to no other.
 	Send(child uint64, m pipe.Message) error
-	// Apply changes addresses, routes, MTU and bridge to s, whole or not at all.
-	Apply(s netcfg.Settings) error
-	// Restore puts back what someone else removed.
-	Restore() error
+	// Set brings addresses, routes, MTU and bridge as near to s as it can, and returns what is
+	// missing. That is tried again from then on, and what someone else removes is put back.
+	Set(s netcfg.Settings) parts.List
+	// Missing is what the device lacks of its settings now.
+	Missing() parts.List
 	// Connect makes the data socket talk with remote and nobody else, from local. Where
 	// it does already, nothing happens to its packets.
 	// Datagrams larger than the way carries are fragmented if fragment is set.
@@ -213,25 +215,21 @@ func (t *tunnel) furnish(s netcfg.Settings) error {
 	if err := t.device.SetCarrier(false); err != nil {
 		return err
 	}
-	if err := t.maker.net.Apply(netcfg.Settings{Interface: s.Interface}, s); err != nil {
-		return err
-	}
-	t.settings = s
 	socket, err := udp.NewSocket()
 	if err != nil {
-		return errors.Join(fmt.Errorf("open udp socket: %w", err), t.unfurnish())
+		return fmt.Errorf("open udp socket: %w", err)
 	}
 	t.socket = socket
+	t.Set(s)
 	return nil
 }
 
-// unfurnish takes off the device what furnish and Apply have put on it.
-func (t *tunnel) unfurnish() error {
-	defer t.maker.net.Forget(t.settings.Interface)
-	if t.device.Created() {
-		return nil // it goes as a whole
+// unfurnish takes off the device what Set has put on it.
+func (t *tunnel) unfurnish() {
+	if !t.device.Created() { // else it goes as a whole
+		t.maker.net.Set(netcfg.Settings{Interface: t.settings.Interface})
 	}
-	return t.maker.net.Apply(t.settings, netcfg.Settings{Interface: t.settings.Interface})
+	t.maker.net.Forget(t.settings.Interface)
 }
 
 // Configure implements Tunnel. The first call starts the child.
@@ -277,17 +275,14 @@ func (t *tunnel) Offloads() pipe.Offloads {
 // Send implements Tunnel.
 func (t *tunnel) Send(child uint64, m pipe.Message) error { return t.child.Send(child, m) }
 
-// Apply implements Tunnel.
-func (t *tunnel) Apply(s netcfg.Settings) error {
-	if err := t.maker.net.Apply(t.settings, s); err != nil {
-		return err
-	}
+// Set implements Tunnel.
+func (t *tunnel) Set(s netcfg.Settings) parts.List {
 	t.settings = s
-	return nil
+	return t.maker.net.Set(s)
 }
 
-// Restore implements Tunnel.
-func (t *tunnel) Restore() error { return t.maker.net.Restore(t.settings.Interface) }
+// Missing implements Tunnel.
+func (t *tunnel) Missing() parts.List { return t.maker.net.Missing(t.settings.Interface) }
 
 // Connect implements Tunnel.
 func (t *tunnel) Connect(local, remote netip.AddrPort, fragment bool) error {
@@ -347,7 +342,7 @@ func (t *tunnel) Close() {
 	t.endChild()
 	t.maker.shelf.Drop(t.number)
 	_ = t.socket.Close()
-	_ = t.unfurnish()
+	t.unfurnish()
 	_ = t.device.Close()
 }
 
