@@ -189,7 +189,15 @@ func (f *fakeTund) Reload(context.Context) ctl.ReloadResult {
 			{File: "peers.d/x.toml", Message: "permission denied"},
 		}}
 	}
-	return ctl.ReloadResult{Result: ctl.ReloadApplied, Peers: []ctl.ReloadPeer{
-		{Name: "alpha", Action: ctl.ActionAdded}, {Name: "beta", Action: ctl.ActionLive, Reason: "mtu"},
-	}}
+	psk := `"/etc/tund/beta.psk"`
+	return ctl.ReloadResult{
+		Result: ctl.ReloadApplied,
+		Peers: []ctl.ReloadPeer{
+			{Name: "alpha", Action: ctl.ActionAdded},
+			{Name: "beta", Action: ctl.ActionLive, Reason: "mtu, preshared_key_file", Changes: []ctl.ReloadChange{
+				{Key: "mtu", From: `"auto"`, To: "1400"}, {Key: "preshared_key_file", From: psk, To: psk, Content: true},
+			}},
+		},
+		Node: []ctl.ReloadChange{{Key: "reload", From: `"auto"`, To: `"manual"`}},
+	}
 }

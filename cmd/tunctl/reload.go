@@ -17,7 +17,10 @@ func newReload(p *program) *cobra.Command {
 have not changed lose nothing. A configuration with errors changes nothing. What
 can't be had now, such as a route that another program has, a bridge or an address
 to listen on that is not there yet, is named and tried again until it can; the
-rest works meanwhile.`,
+rest works meanwhile.
+
+Each key that has changed is shown with its old and its new value, as the log has
+them too; of a secret only that it has changed.`,
 		Example: "  tunctl check && tunctl reload",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -35,6 +38,10 @@ func (p *program) showReload(result ctl.ReloadResult) error {
 	if p.json {
 		p.writeJSON(result)
 		return reloadStatus(result.Result)
+	}
+	if len(result.Node) > 0 {
+		p.printf("node:\n")
+		p.showChanges(result.Node)
 	}
 	for _, peer := range result.Peers {
 		p.showReloadPeer(peer)
@@ -66,8 +73,20 @@ func (p *program) showReloadPeer(peer ctl.ReloadPeer) {
 		return
 	}
 	p.printf("%s: %s\n", peer.Name, text)
+	p.showChanges(peer.Changes)
 	for _, missing := range peer.Missing {
 		p.complain("%s: not there yet: %s", peer.Name, missing)
+	}
+}
+
+// showChanges prints the old and the new value of each key.
+func (p *program) showChanges(changes []ctl.ReloadChange) {
+	for _, c := range changes {
+		if c.Content {
+			p.printf("  %s: the content of %s has changed\n", c.Key, c.To)
+			continue
+		}
+		p.printf("  %s: %s -> %s\n", c.Key, or(c.From, "none"), or(c.To, "none"))
 	}
 }
 

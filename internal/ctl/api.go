@@ -315,6 +315,8 @@ type ReloadResult struct {
 	Errors []ConfigError `json:"errors"` // what is wrong with the configuration
 	// Missing are listeners that can't be had now, and why; they are tried again.
 	Missing []string `json:"missing"`
+
+	Node []ReloadChange `json:"node"` // keys of the node that have changed
 }
 
 // ReloadPeer is what a reload did to one peer.
@@ -324,6 +326,16 @@ type ReloadPeer struct {
 	Reason string       `json:"reason"` // the keys that changed, or why it was refused
 	// Missing is what of it can't be had now, and why; it is tried again.
 	Missing []string `json:"missing"`
+
+	Changes []ReloadChange `json:"changes"` // each of these keys; of a peer that was refused: none
+}
+
+// ReloadChange is one key that has changed. Of secrets it has the path of the file alone.
+type ReloadChange struct {
+	Key     string `json:"key"`
+	From    string `json:"from"` // in TOML, what differs of long values; "": not given
+	To      string `json:"to"`
+	Content bool   `json:"content"` // the file is the same, and its content has changed
 }
 
 // ConfigError is one thing that is wrong with the configuration.

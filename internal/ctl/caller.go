@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -18,6 +19,12 @@ type caller struct {
 	uid    uint32
 	pid    int32
 	groups []uint32 // its group and its supplementary groups
+}
+
+// CallerUID returns the user who has made the request that a method of a [Backend] was called for.
+func CallerUID(ctx context.Context) (uid uint32, ok bool) {
+	who, ok := ctx.Value(callerKey{}).(caller)
+	return who.uid, ok
 }
 
 // identify asks the kernel who has connected.

@@ -41,10 +41,10 @@ func (r *Rotation) complete() {
 
 func (r *ReloadResult) complete() {
 	r.Schema = Schema
-	r.Errors, r.Missing = list(r.Errors), list(r.Missing)
+	r.Errors, r.Missing, r.Node = list(r.Errors), list(r.Missing), list(r.Node)
 	r.Peers = append([]ReloadPeer{}, r.Peers...) // not the backend's own array
 	for i := range r.Peers {
-		r.Peers[i].Missing = list(r.Peers[i].Missing)
+		r.Peers[i].Missing, r.Peers[i].Changes = list(r.Peers[i].Missing), list(r.Peers[i].Changes)
 	}
 }
 

@@ -157,7 +157,7 @@ func (b *backend) Shutdown(ctx context.Context, name string) (ctl.DownResult, er
 func (b *backend) Reload(ctx context.Context) ctl.ReloadResult {
 	reply := make(chan ctl.ReloadResult, 1)
 	select {
-	case b.reloads <- reloadRequest{reply}:
+	case b.reloads <- reloadRequest{byCommand(ctx), reply}:
 		return <-reply
 	case <-ctx.Done():
 		why := "not loaded: tund is stopping"

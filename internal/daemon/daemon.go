@@ -93,6 +93,7 @@ type member struct {
 
 // reloadRequest asks the loop for a reload.
 type reloadRequest struct {
+	by    asker
 	reply chan<- ctl.ReloadResult
 }
 
@@ -197,7 +198,7 @@ func (d *Daemon) run(ctx, inner context.Context, server *ctl.Server) error {
 		case program := <-d.restarts:
 			d.replace(ctx, program)
 		case r := <-d.reloads:
-			r.reply <- d.reload(inner, asked)
+			r.reply <- d.reload(inner, r.by)
 		case e := <-d.events:
 			d.onChange(inner, time.Now(), e)
 		case now := <-d.settling.due():

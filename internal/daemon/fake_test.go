@@ -242,7 +242,7 @@ func keyOf(name string) string {
 func (r *rig) change(t *testing.T, text string) (ctl.ReloadOutcome, string) {
 	t.Helper()
 	r.write(t, text)
-	result := r.reload(context.WithoutCancel(t.Context()), asked)
+	result := r.reload(context.WithoutCancel(t.Context()), bySignal())
 	var peers []string
 	for _, p := range result.Peers {
 		text := p.Name + " " + string(p.Action)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,22 +19,16 @@ const applyLimit = 5 * time.Second
 // errRemoved is the reason that a removed peer is told.
 var errRemoved = errors.New("the peer has been removed from the configuration")
 
-// Who asks for a reload.
-const (
-	asked    = true  // somebody: what was refused before is tried again
-	notAsked = false // a changed file: the same content again is no news
-)
-
 // reload is the one way a configuration comes into force after the start, whoever
 // asked for it: load, validate, compare, apply. What does not load or validate
 // changes nothing.
-func (d *Daemon) reload(ctx context.Context, somebody bool) ctl.ReloadResult {
+func (d *Daemon) reload(ctx context.Context, by asker) ctl.ReloadResult {
 	cfg, err := config.Load(d.o.Config)
-	return d.inForce(ctx, cfg, err, somebody)
+	return d.inForce(ctx, cfg, err, by)
 }
 
 // inForce puts what Load has returned into force.
-func (d *Daemon) inForce(ctx context.Context, cfg *config.Config, err error, somebody bool) ctl.ReloadResult {
+func (d *Daemon) inForce(ctx context.Context, cfg *config.Config, err error, by asker) ctl.ReloadResult {
 	d.settled()
 	d.report("readiness", d.notify.Reloading())
 	defer func() { d.report("readiness", d.notify.Ready()) }()
@@ -43,20 +36,24 @@ func (d *Daemon) inForce(ctx context.Context, cfg *config.Config, err error, som
 		return d.refuse(err)
 	}
 	d.watcher.SetFiles(cfg.Files)
-	if d.tried == cfg.Digest && !somebody {
+	if d.tried == cfg.Digest && !by.asked {
 		return ctl.ReloadResult{Schema: ctl.Schema, Result: ctl.ReloadUnchanged, Peers: []ctl.ReloadPeer{}, Errors: []ctl.ConfigError{}}
 	}
 	d.tried = cfg.Digest
 	result := ctl.ReloadResult{Schema: ctl.Schema, Result: ctl.ReloadUnchanged, Errors: []ctl.ConfigError{}}
-	diff := config.Diff(d.node.config(), cfg)
+	old := d.node.config()
+	diff := config.Diff(old, cfg)
+	told, node := actions(old, cfg, diff), changes(config.NodeSettings(&old.Node, &cfg.Node, diff.Node))
 	if diff.Changed() {
-		result = d.apply(ctx, cfg, diff)
+		result = d.apply(ctx, cfg, diff, told)
 	} else {
 		d.node.use(cfg)
-		result.Peers = actions(diff)
+		result.Peers = told
 	}
 	if result.Result != ctl.ReloadRefused {
 		d.fillMissing(ctx, &result)
+		result.Node = node
+		d.logReload(by, result)
 		d.loaded(result)
 	}
 	return result
@@ -96,9 +93,6 @@ func (d *Daemon) failedToLoad(text string) {
 }
 
 func (d *Daemon) loaded(result ctl.ReloadResult) {
-	if result.Result != ctl.ReloadUnchanged {
-		d.log.Info("configuration applied", "path", d.o.Config, "to", string(result.Result))
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.loadedAt, d.loadErr = time.Now(), ""
@@ -109,19 +103,10 @@ func (d *Daemon) loaded(result ctl.ReloadResult) {
 	}
 }
 
-// actions translates a comparison into what the caller of a reload is told.
-func actions(diff config.Difference) []ctl.ReloadPeer {
-	peers := make([]ctl.ReloadPeer, len(diff.Peers))
-	for i, c := range diff.Peers {
-		peers[i] = ctl.ReloadPeer{Name: c.Name, Action: ctl.ReloadAction(c.Action), Reason: strings.Join(c.Keys, ", ")}
-	}
-	return peers
-}
-
 // apply puts cfg into force: the listeners; then everything that a peer gives up, then
 // everything that one gets, so that names, addresses and routes can move between
 // peers. A peer whose tunnel can't be made anew keeps what it had, and says why.
-func (d *Daemon) apply(ctx context.Context, cfg *config.Config, diff config.Difference) ctl.ReloadResult {
+func (d *Daemon) apply(ctx context.Context, cfg *config.Config, diff config.Difference, told []ctl.ReloadPeer) ctl.ReloadResult {
 	if diff.Listen {
 		d.gates.set(ctx, cfg.Node.Listen)
 	}
@@ -129,7 +114,7 @@ func (d *Daemon) apply(ctx context.Context, cfg *config.Config, diff config.Diff
 	if diff.Identity {
 		d.report("listener", d.gates.setIdentity(d.node.Identity()))
 	}
-	result := ctl.ReloadResult{Schema: ctl.Schema, Result: ctl.ReloadApplied, Peers: actions(diff), Errors: []ctl.ConfigError{}}
+	result := ctl.ReloadResult{Schema: ctl.Schema, Result: ctl.ReloadApplied, Peers: told, Errors: []ctl.ConfigError{}}
 	d.makeRoom(ctx, diff)
 	d.freeNetworks(ctx, cfg, diff)
 	for i, err := range d.applyPeers(ctx, cfg, diff) {
@@ -138,7 +123,7 @@ func (d *Daemon) apply(ctx context.Context, cfg *config.Config, diff config.Diff
 		}
 		result.Result = ctl.ReloadPartly
 		d.log.Error("peer not changed", "peer", result.Peers[i].Name, "err", err)
-		result.Peers[i].Action, result.Peers[i].Reason = ctl.ActionRefused, err.Error()
+		result.Peers[i].Action, result.Peers[i].Reason, result.Peers[i].Changes = ctl.ActionRefused, err.Error(), nil
 	}
 	d.keepRefused(cfg, result)
 	if diff.Identity || slices.Contains(diff.Node, "aead") {

@@ -138,13 +138,13 @@ func TestPeerThatWasRefusedFollowsTheFileAgain(t *testing.T) {
 func TestRefusedChangeIsTriedAgainOnlyWhenAsked(t *testing.T) {
 	r := newRig(t, newKernel("eth0"), "[peer.a]\ninterface = \"x\"\n")
 	r.want(t, step{"[peer.a]\ninterface = \"eth0\"\n", ctl.ReloadPartly, "a refused", "x a"})
-	if result := r.reload(t.Context(), notAsked); result.Result != ctl.ReloadUnchanged {
+	if result := r.reload(t.Context(), byFile()); result.Result != ctl.ReloadUnchanged {
 		t.Errorf("a touched file: %s", result.Result)
 	}
 	if r.k.made["a"] != 2 || r.loadErr == "" {
 		t.Errorf("tunnels made: %v; status shows %q", r.k.made, r.loadErr)
 	}
-	if result := r.reload(t.Context(), asked); result.Result != ctl.ReloadPartly {
+	if result := r.reload(t.Context(), bySignal()); result.Result != ctl.ReloadPartly {
 		t.Errorf("asked: %s", result.Result)
 	}
 }

@@ -56,7 +56,7 @@ func (s *settling) stop() {
 func (d *Daemon) onChange(ctx context.Context, now time.Time, e watch.Event) {
 	switch {
 	case e.Reason != watch.File:
-		d.reload(ctx, asked)
+		d.reload(ctx, bySignal())
 	case d.node.config().Node.Reload == config.ReloadManual:
 		d.log.Info("configuration changed on disk", "path", e.Path, "reason", "reload is manual: tunctl reload applies it")
 	default:
@@ -91,7 +91,7 @@ func (d *Daemon) settle(ctx context.Context, now time.Time) {
 	case lost != "" && rest > 0:
 		d.wait(now, rest, "it loses "+lost+", and may not be complete")
 	default:
-		d.inForce(ctx, cfg, err, notAsked)
+		d.inForce(ctx, cfg, err, byFile())
 		return
 	}
 	if cfg != nil {

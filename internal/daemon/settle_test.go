@@ -212,7 +212,7 @@ func TestPeerThatMovesToAnotherFileIsNotRemovedOnTheWay(t *testing.T) {
 
 func TestCommandAndSignalLoadAtOnceWhateverWaits(t *testing.T) {
 	for name, ask := range map[string]func(w *slowWriter){
-		"a command": func(w *slowWriter) { w.reload(w.ctx, asked) },
+		"a command": func(w *slowWriter) { w.reload(w.ctx, bySignal()) },
 		"SIGHUP":    func(w *slowWriter) { w.onChange(w.ctx, w.now, watch.Event{Reason: watch.Signal}) },
 	} {
 		t.Run(name, func(t *testing.T) {
