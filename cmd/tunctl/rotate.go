@@ -57,6 +57,11 @@ func peersOrAll(cmd *cobra.Command, args []string, all bool) error {
 	case !all && len(args) == 0:
 		return usagef("%s needs names of peers, or --all", cmd.CommandPath())
 	}
+	return namesOnce(cmd, args)
+}
+
+// namesOnce demands that no name is empty or comes twice.
+func namesOnce(cmd *cobra.Command, args []string) error {
 	seen := make(map[string]bool)
 	for _, name := range args {
 		if name == "" || seen[name] {

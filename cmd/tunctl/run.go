@@ -87,7 +87,10 @@ func newRoot(p *program) *cobra.Command {
 		Args: func(cmd *cobra.Command, args []string) error {
 			return unknownCommand(cmd, args)
 		},
-		RunE:          func(cmd *cobra.Command, _ []string) error { return p.status(cmd.Context(), "") },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := p.status(cmd.Context(), nil)
+			return err
+		},
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

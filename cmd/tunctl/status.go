@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,41 +13,100 @@ import (
 )
 
 func newStatus(p *program) *cobra.Command {
-	return &cobra.Command{
-		Use:   "status [PEER]",
+	var check bool
+	cmd := &cobra.Command{
+		Use:   "status [PEER] | --check [PEER...]",
 		Short: "Show all peers, or one whole",
+		Long: `Show all peers, or one whole.
+
+With --check the exit status says whether all of the named peers, or without names
+all that are enabled, are up: 0 where they are, 5 where some of them are, 1 where none
+is. A peer that is agreeing on new keys is up; a degraded one is not.`,
 		Example: `  tunctl status
   tunctl status beta
+  tunctl status --check beta > /dev/null || echo "beta is not up"
   tunctl status --json | jq '.peers[] | select(.state != "up") | .name'`,
-		Args:              atMostOne("peer"),
-		ValidArgsFunction: p.completePeers(1),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if check {
+				return namesOnce(cmd, args)
+			}
+			return atMostOne("peer")(cmd, args)
+		},
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+			limit := 1
+			if check {
+				limit = 0
+			}
+			return p.completePeers(limit)(cmd, args, word)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.status(cmd.Context(), strings.Join(args, ""))
+			status, err := p.status(cmd.Context(), args)
+			if err != nil || !check {
+				return err
+			}
+			return p.checkUp(status.Peers, len(args) > 0)
 		},
 	}
+	cmd.Flags().BoolVar(&check, "check", false, "exit with 0 only if these peers are up")
+	return cmd
 }
 
-// status shows all peers, or the named one.
-func (p *program) status(ctx context.Context, name string) error {
+// status shows all peers, or those named, and returns what it has shown.
+func (p *program) status(ctx context.Context, names []string) (ctl.Status, error) {
 	status, err := p.client().Status(ctx)
 	if err != nil {
-		return err
+		return status, err
 	}
-	if name != "" {
-		if status.Peers, err = only(name, status.Peers); err != nil {
-			return err
+	if len(names) > 0 {
+		if status.Peers, err = only(names, status.Peers); err != nil {
+			return status, err
 		}
 	}
 	if p.json {
 		p.writeJSON(status)
-		return nil
+		return status, nil
 	}
-	if name != "" {
+	if len(names) == 1 {
 		p.showPeer(status.Peers[0])
 	} else {
 		p.showPeers(status.Peers)
 		p.showNode(status)
 	}
+	p.warn(status)
+	return status, nil
+}
+
+// checkUp returns the exit status of --check. A peer that is disabled does not count unless it
+// is named.
+func (p *program) checkUp(peers []ctl.PeerStatus, named bool) error {
+	wanted, up := 0, 0
+	for _, peer := range peers {
+		switch {
+		case isUp(peer):
+			wanted, up = wanted+1, up+1
+		case named || peer.State != ctl.StateDisabled:
+			wanted++
+			if !p.json {
+				p.complain("%s is not up: %s", peer.Name, peer.State)
+			}
+		}
+	}
+	switch up {
+	case wanted:
+		return nil
+	case 0:
+		return &reported{exitFailed}
+	default:
+		return &reported{exitPartly}
+	}
+}
+
+func isUp(peer ctl.PeerStatus) bool {
+	return peer.State == ctl.StateUp || peer.State == ctl.StateRekeying
+}
+
+// warn says what an administrator should look at.
+func (p *program) warn(status ctl.Status) {
 	for _, peer := range status.Peers {
 		for _, text := range peer.Warnings {
 			p.complain("warning: %s: %s", peer.Name, text)
@@ -58,19 +118,23 @@ func (p *program) status(ctx context.Context, name string) error {
 	if text := status.Node.Config.Error; text != "" {
 		p.complain("warning: the configuration was not loaded: %s", text)
 	}
-	return nil
 }
 
-// only returns the one peer of that name.
-func only(name string, peers []ctl.PeerStatus) ([]ctl.PeerStatus, error) {
-	var names []string
-	for _, peer := range peers {
-		if peer.Name == name {
-			return []ctl.PeerStatus{peer}, nil
+// only returns the peers of those names, in their order.
+func only(names []string, peers []ctl.PeerStatus) ([]ctl.PeerStatus, error) {
+	var found []ctl.PeerStatus
+	for _, name := range names {
+		i := slices.IndexFunc(peers, func(peer ctl.PeerStatus) bool { return peer.Name == name })
+		if i < 0 {
+			var known []string
+			for _, peer := range peers {
+				known = append(known, peer.Name)
+			}
+			return nil, ctl.UnknownPeer(name, known)
 		}
-		names = append(names, peer.Name)
+		found = append(found, peers[i])
 	}
-	return nil, ctl.UnknownPeer(name, names)
+	return found, nil
 }
 
 // showPeers prints the table of peers.
@@ -104,7 +168,7 @@ func (p *program) row(peer ctl.PeerStatus) []string {
 func (p *program) showNode(status ctl.Status) {
 	up := 0
 	for _, peer := range status.Peers {
-		if peer.State == ctl.StateUp || peer.State == ctl.StateRekeying {
+		if isUp(peer) {
 			up++
 		}
 	}

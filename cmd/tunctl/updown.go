@@ -35,7 +35,11 @@ func newDown(p *program) *cobra.Command {
 		Short: "Close a peer's tunnel until it is told up again",
 		Long: `Close a peer's tunnel and keep it closed until tunctl up. The other side is told
 where there is a session. With --both it is asked to stay down as well, until
-its own administrator says up.`,
+its own administrator says up.
+
+The order survives restarts, stops and starts of tund, but not a reboot of this
+host: then the tunnel comes up as configured. To keep it down for good, set
+enabled = false.`,
 		Example:           "  tunctl down beta\n  tunctl down beta --both",
 		Args:              onePeer,
 		ValidArgsFunction: p.completePeers(1),
