@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"tund/internal/config"
 	"tund/internal/ctl"
 	"tund/internal/keys"
@@ -45,6 +47,7 @@ type dial struct {
 	try      uint64 // number of the present try; events of others are stale
 	failures int
 	eager    time.Duration // until then pauses do not grow
+	pace     *rate.Limiter // what the other side grants; see protocol.md 2.7
 }
 
 // dialEvent is a step, or with end set the outcome, of a try.
@@ -128,7 +131,7 @@ func (p *Peer) planDial(code session.CloseCode) {
 	switch code {
 	case session.CloseDuplicate:
 		pause = duplicatePause
-	case session.CloseStayDown, session.CloseDisabled:
+	case session.CloseStayDown, session.CloseDisabled, session.CloseLimit:
 		pause = refusedPause + rand.N(refusedPause)
 	default:
 		if p.dial.failures == 0 || p.o.Now() >= p.dial.eager {
@@ -136,6 +139,7 @@ func (p *Peer) planDial(code session.CloseCode) {
 		}
 		pause = session.Backoff(p.dial.failures, rand.Float64())
 	}
+	pause = max(pause, p.dial.pace.Reserve().Delay(), p.admission.shutFor(p.o.Now()))
 	p.agenda.set(taskDial, p.o.Now()+pause)
 }
 

@@ -56,19 +56,6 @@ func (l *links) find(s *session.Session) *link {
 	return nil
 }
 
-// Accept takes over a connection on which the peer has proved its identity.
-func (p *Peer) Accept(ctx context.Context, conn *session.Conn) {
-	taken := false
-	_ = p.do(ctx, func(inner context.Context) {
-		if taken = !p.moving; taken {
-			p.attach(inner, conn, "")
-		}
-	})
-	if !taken { // the other side tries again soon
-		_ = conn.Close()
-	}
-}
-
 // attach runs a session over conn.
 func (p *Peer) attach(ctx context.Context, conn *session.Conn, endpoint string) {
 	inner, cancel := context.WithCancel(ctx)
@@ -82,6 +69,7 @@ func (p *Peer) attach(ctx context.Context, conn *session.Conn, endpoint string) 
 		Indexes:   p.o.Node.Indexes(),
 		NextKeyID: p.nextKey,
 		Events:    p.in.sessions,
+		Allowance: p.admission.allowance,
 	})
 	p.links.open = append(p.links.open, l)
 	l.s.Hold(p.links.main != nil) // until it is clear which one goes on
@@ -139,6 +127,12 @@ func (p *Peer) onSession(e session.Event) {
 	case session.Closed:
 		p.onClosed(l, body)
 	}
+}
+
+// abandon ends a session that is not established without a word, and forgets it.
+func (p *Peer) abandon(l *link) {
+	l.cancel()
+	p.links.open = slices.DeleteFunc(p.links.open, func(k *link) bool { return k == l })
 }
 
 // discard gives back what came with the last event of a session that was ended here.
@@ -273,8 +267,10 @@ func (p *Peer) onShutdown(body session.ShutdownReceived) {
 
 // onClosed lets a session go and looks what remains.
 func (p *Peer) onClosed(l *link, body session.Closed) {
-	l.cancel()
-	p.links.open = slices.DeleteFunc(p.links.open, func(k *link) bool { return k == l })
+	p.abandon(l)
+	if body.Code == session.CloseLimit && !body.Remote && body.Err != nil { // not one that was closed for it
+		p.breach(body.Err)
+	}
 	switch l {
 	case p.links.rival:
 		p.links.rival = nil

@@ -26,7 +26,7 @@ func bare() (p *Peer, released *[]wire.Index) {
 // bareLink is a session that runs nowhere.
 func bareLink(id *keys.Identity) *link {
 	conn, _ := session.Pipe(keys.PublicKey{1}, keys.PublicKey{2})
-	s := session.New(session.Options{Conn: conn, Identity: id})
+	s := session.New(session.Options{Conn: conn, Identity: id, Allowance: session.NewAllowance()})
 	return &link{s: s, conn: conn, cancel: func() {}}
 }
 

@@ -22,6 +22,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"tund/internal/config"
 	"tund/internal/ctl"
 	"tund/internal/handover"
@@ -100,21 +102,22 @@ type Peer struct {
 	takeover  takeover
 	left      bool // HandOver has ended all; TakeBack, or the end, follows
 
-	cfg     config.Peer
-	held    string          // why it was ordered down; empty: it was not
-	moving  bool            // Release has made room for other peers; Update follows
-	had     bool            // there was a tunnel to make room
-	tunnel  Tunnel          // nil while nothing is held
-	applied netcfg.Settings // what the device has
-	child   child
-	sources sources
-	loss    loss
-	ring    ring
-	links   links
-	dial    dial
-	agenda  agenda
-	wait    waiters
-	view    view
+	cfg       config.Peer
+	held      string          // why it was ordered down; empty: it was not
+	moving    bool            // Release has made room for other peers; Update follows
+	had       bool            // there was a tunnel to make room
+	tunnel    Tunnel          // nil while nothing is held
+	applied   netcfg.Settings // what the device has
+	child     child
+	sources   sources
+	loss      loss
+	ring      ring
+	links     links
+	dial      dial
+	admission admission
+	agenda    agenda
+	wait      waiters
+	view      view
 
 	psk   atomic.Pointer[keys.Secret] // what sessions ask for
 	keys  atomic.Uint64               // last key id given out
@@ -152,6 +155,8 @@ func New(o Options) *Peer {
 			ended:    make(chan struct{}),
 		},
 	}
+	p.admission = newAdmission()
+	p.dial.pace = rate.NewLimiter(sessionsPerSecond, sessionBurst)
 	p.held = o.Node.Held(o.Config.Name)
 	p.ring.release = o.Node.Indexes().Release
 	p.view.since = o.Now()

@@ -67,8 +67,8 @@ func (c *Conn) Close() error {
 }
 
 // closeWrite tells the other end that nothing more will come.
-func (c *Conn) closeWrite() error {
-	half, ok := c.stream.(interface{ CloseWrite() error })
+func closeWrite(stream net.Conn) error {
+	half, ok := stream.(interface{ CloseWrite() error })
 	if !ok {
 		return nil
 	}

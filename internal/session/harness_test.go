@@ -175,7 +175,7 @@ func (n *node) begin(ctx context.Context, c *Conn) {
 	n.seen = nil
 	n.s = New(Options{
 		Log: slog.New(slog.DiscardHandler), Conn: c, Identity: n.identity, Hello: n.hello, Secrets: n,
-		Indexes: n.indexes, Events: n.events,
+		Indexes: n.indexes, Allowance: NewAllowance(), Events: n.events,
 		NextKeyID: func() keys.KeyID { n.nextID++; return n.nextID },
 	})
 	session, events, ended := n.s, n.events, n.ended

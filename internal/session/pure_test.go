@@ -87,7 +87,7 @@ func TestReasonsHaveNames(t *testing.T) {
 			t.Errorf("abort reason %d", uint8(r))
 		}
 	}
-	for c := CloseShutdown; c <= CloseDisabled; c++ {
+	for c := CloseShutdown; c <= CloseLimit; c++ {
 		if closeNames[c] == "" {
 			t.Errorf("close code %d", uint8(c))
 		}

@@ -55,6 +55,7 @@ const (
 	CloseInternal                        // the sender cannot go on
 	CloseDisabled                        // the tunnel is disabled or down at the sender
 	CloseUnknownKey                      // the sender has no peer with the receiver's public key
+	CloseLimit                           // the receiver has sent more than it may, or has too many sessions
 )
 
 var closeNames = map[CloseCode]string{
@@ -62,7 +63,7 @@ var closeNames = map[CloseCode]string{
 	CloseAEAD: "aead", CloseSelf: "self", CloseDuplicate: "duplicate", CloseTimeout: "timeout",
 	CloseStayDown: "stay-down", CloseRemoved: "removed", CloseReplaced: "replaced",
 	CloseConfirm: "confirm", CloseInternal: "internal", CloseDisabled: "disabled",
-	CloseUnknownKey: "unknown-key",
+	CloseUnknownKey: "unknown-key", CloseLimit: "limit",
 }
 
 // String gives the name used in logs.

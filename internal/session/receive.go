@@ -149,16 +149,7 @@ func (a *arrival) refuse(stream *tls.Conn, peer keys.PublicKey) {
 	remote := addrPort(a.raw.RemoteAddr())
 	a.l.o.Admission.refused.addKey(peer, remote, time.Now())
 	a.l.o.Log.Warn("unknown public key refused", "key", peer.String(), "endpoint", remote.String())
-	message, err := Encode(Close{Code: CloseUnknownKey, Text: fmt.Sprintf("public key %s is not configured at the remote node", peer)})
-	if err != nil {
-		panic("session: internal error: " + err.Error())
-	}
-	if a.raw.SetDeadline(time.Now().Add(lingerLimit)) != nil {
-		return
-	}
-	if _, err := stream.Write(frame(message)); err == nil && stream.CloseWrite() == nil {
-		_, _ = io.Copy(io.Discard, stream) // a reset could overtake it
-	}
+	lastWord(stream, Close{Code: CloseUnknownKey, Text: fmt.Sprintf("public key %s is not configured at the remote node", peer)})
 }
 
 // answeringConn gives TLS the record again that came with the prelude. Once it has sent our

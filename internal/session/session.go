@@ -47,6 +47,7 @@ type Options struct {
 	Secrets   Secrets
 	Indexes   *keys.Indexes
 	NextKeyID func() keys.KeyID // called on the session's goroutine
+	Allowance *Allowance        // of the peer, for all its sessions
 	Events    chan<- Event
 }
 
@@ -228,9 +229,15 @@ func (s *Session) lastWords() error {
 }
 
 func (s *Session) onMessage(data []byte) error {
+	if err := s.o.Allowance.message(); err != nil {
+		return err
+	}
 	m, err := Decode(data)
 	if err != nil {
 		return s.protocolError(err)
+	}
+	if err := s.o.Allowance.kind(m.Type()); err != nil {
+		return err
 	}
 	if err := permit(s.state, m.Type()); err != nil {
 		return s.protocolError(err)

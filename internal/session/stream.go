@@ -58,7 +58,7 @@ func (r *reader) discardRest() {
 		return
 	}
 	if r.conn.SetReadDeadline(time.Now().Add(lingerLimit)) == nil {
-		_, _ = io.Copy(io.Discard, r.conn)
+		_, _ = io.CopyN(io.Discard, r.conn, discardBytes)
 	}
 }
 
@@ -118,19 +118,29 @@ func (w *writer) close(ctx context.Context) {
 // finish closes the connection. If linger is set it first waits for the peer to have read
 // everything, which the peer shows by closing its end or by a CLOSE of its own.
 func (c *Conn) finish(ctx context.Context, in *reader, linger bool) {
-	if linger && ctx.Err() == nil && c.closeWrite() == nil {
+	if linger && ctx.Err() == nil && closeWrite(c.stream) == nil {
 		discard(ctx, in)
 	}
 	close(in.stop)
 	_ = c.Close()
 }
 
+// What is read of a peer that goes on sending after the end. It is told why all the same.
+const (
+	discardMessages = 100
+	discardBytes    = 256 << 10
+)
+
 func discard(ctx context.Context, in *reader) {
+	messages := in.messages
 	limit := time.NewTimer(lingerLimit)
 	defer limit.Stop()
-	for {
+	for read := 0; ; read++ {
+		if read == discardMessages {
+			messages = nil
+		}
 		select {
-		case data, more := <-in.messages:
+		case data, more := <-messages:
 			if !more {
 				in.discardRest()
 				return

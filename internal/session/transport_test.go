@@ -139,7 +139,7 @@ func runOver(t *testing.T, c *Conn, id *keys.Identity, instance byte) *ran {
 	r.s = New(Options{
 		Log: slog.New(slog.DiscardHandler), Conn: c, Identity: id, Secrets: &node{},
 		Hello:   Hello{Mode: "tun", Instance: [16]byte{instance}, AEADs: []keys.AEAD{keys.AES256GCM}},
-		Indexes: keys.NewIndexes(time.Now), NextKeyID: func() keys.KeyID { kid++; return kid }, Events: r.events,
+		Indexes: keys.NewIndexes(time.Now), NextKeyID: func() keys.KeyID { kid++; return kid }, Allowance: NewAllowance(), Events: r.events,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
