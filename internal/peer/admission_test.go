@@ -21,6 +21,7 @@ type hostile struct {
 	w    *two
 	side int // whose key it has
 	open atomic.Int64
+	deaf atomic.Bool       // it answers no PING
 	told [256]atomic.Int64 // CLOSEs by their code
 }
 
@@ -47,10 +48,18 @@ func (h *hostile) listen(conn net.Conn) {
 		if _, err := io.ReadFull(conn, data); err != nil {
 			return
 		}
-		if m, err := session.Decode(data); err == nil {
-			if c, ok := m.(session.Close); ok {
-				h.told[c.Code].Add(1)
+		m, err := session.Decode(data)
+		if err != nil {
+			continue
+		}
+		switch m := m.(type) {
+		case session.Close:
+			h.told[m.Code].Add(1)
+		case session.Ping:
+			if h.deaf.Load() {
+				continue
 			}
+			h.send(conn, session.Pong(m))
 		}
 	}
 }

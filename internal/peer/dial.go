@@ -131,7 +131,7 @@ func (p *Peer) planDial(code session.CloseCode) {
 	switch code {
 	case session.CloseDuplicate:
 		pause = duplicatePause
-	case session.CloseStayDown, session.CloseDisabled, session.CloseLimit:
+	case session.CloseStayDown, session.CloseDisabled, session.CloseLimit, session.CloseSameKey:
 		pause = refusedPause + rand.N(refusedPause)
 	default:
 		if p.dial.failures == 0 || p.o.Now() >= p.dial.eager {

@@ -167,6 +167,9 @@ func (p *Peer) onEstablished(l *link, body session.Established) {
 // adopt makes l the main session.
 func (p *Peer) adopt(l *link) {
 	p.links.main, p.links.exchange = l, false
+	if p.twins.inForce(l.established.Hello.Instance) {
+		p.noteTwins("two machines use the key of this peer: " + l.conn.Remote().String() + " is back after another one had its place")
+	}
 	p.countAnew()
 	l.s.Hold(false)
 	p.links.notBefore, p.links.failures = 0, 0
@@ -189,7 +192,7 @@ func (p *Peer) contest(l *link) {
 	if p.links.rival != nil {
 		p.links.rival.s.Close(session.CloseDuplicate, "")
 	}
-	p.links.rival, p.links.waits, p.links.wanted = l, false, nil
+	p.links.rival, p.links.waits, p.links.wanted, p.twins.proving = l, false, nil, false
 	switch p.arbitrate(p.links.main, l) {
 	case session.KeepNewer:
 		p.choose(l)
@@ -199,6 +202,8 @@ func (p *Peer) contest(l *link) {
 		p.holdBoth(true)
 		p.links.main.s.Ping(0)
 		p.agenda.set(taskDecide, p.o.Now()+session.RivalLimit)
+	case session.ProveOlder:
+		p.proveOlder(l)
 	case session.Wait:
 		p.links.waits = true
 		p.holdBoth(true)
@@ -214,7 +219,7 @@ func (p *Peer) holdBoth(held bool) {
 // want takes a REKEY of the other side as a sign which session it uses. Where it decides,
 // its CLOSE of the other one comes first, if it comes at all.
 func (p *Peer) want(l *link) {
-	if p.links.rival == nil || l != p.links.main && l != p.links.rival {
+	if p.links.rival == nil || p.twins.proving || l != p.links.main && l != p.links.rival {
 		return
 	}
 	if !p.links.waits {
@@ -246,7 +251,11 @@ func (p *Peer) choose(winner *link) {
 	p.agenda.clear(taskDecide)
 	if winner == older {
 		older.s.Hold(false)
-		newer.s.Close(session.CloseDuplicate, "")
+		if p.twins.proving {
+			p.refuseTwin(older, newer)
+		} else {
+			newer.s.Close(session.CloseDuplicate, "")
+		}
 		return
 	}
 	older.s.Close(session.CloseDuplicate, "")

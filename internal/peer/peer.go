@@ -114,6 +114,7 @@ type Peer struct {
 	ring      ring
 	links     links
 	dial      dial
+	twins     twins
 	admission admission
 	agenda    agenda
 	wait      waiters

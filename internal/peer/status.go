@@ -119,7 +119,7 @@ func (p *Peer) status() ctl.PeerStatus {
 // warnings are what an administrator should look at though the tunnel may work.
 func (p *Peer) warnings() []string {
 	all := []string{}
-	for _, w := range []string{p.sources.warning()} {
+	for _, w := range []string{p.sources.warning(), p.twins.warning(p.o.Now())} {
 		if w != "" {
 			all = append(all, w)
 		}

@@ -23,8 +23,8 @@ func TestArbitrate(t *testing.T) {
 		older, newer Rival
 		want         Verdict
 	}{
-		"peer started anew, we decide":            {true, rival(1, true, 0), rival(2, false, time.Hour), KeepNewer},
-		"peer started anew, larger key":           {false, rival(1, true, 0), rival(2, false, time.Second), KeepNewer},
+		"peer started anew, we decide":            {true, rival(1, true, 0), rival(2, false, time.Hour), ProveOlder},
+		"peer started anew, larger key":           {false, rival(1, true, 0), rival(2, false, time.Second), ProveOlder},
 		"we dialled both":                         {true, rival(1, true, 0), rival(1, true, time.Hour), KeepNewer},
 		"the peer dialled both":                   {false, rival(1, false, 0), rival(1, false, time.Second), KeepNewer},
 		"crossed dials, ours is newer":            {true, rival(1, false, 0), rival(1, true, time.Second), KeepNewer},
@@ -87,7 +87,7 @@ func TestReasonsHaveNames(t *testing.T) {
 			t.Errorf("abort reason %d", uint8(r))
 		}
 	}
-	for c := CloseShutdown; c <= CloseLimit; c++ {
+	for c := CloseShutdown; c <= CloseSameKey; c++ {
 		if closeNames[c] == "" {
 			t.Errorf("close code %d", uint8(c))
 		}

@@ -56,6 +56,7 @@ const (
 	CloseDisabled                        // the tunnel is disabled or down at the sender
 	CloseUnknownKey                      // the sender has no peer with the receiver's public key
 	CloseLimit                           // the receiver has sent more than it may, or has too many sessions
+	CloseSameKey                         // another machine with the receiver's key has a session
 )
 
 var closeNames = map[CloseCode]string{
@@ -64,6 +65,7 @@ var closeNames = map[CloseCode]string{
 	CloseStayDown: "stay-down", CloseRemoved: "removed", CloseReplaced: "replaced",
 	CloseConfirm: "confirm", CloseInternal: "internal", CloseDisabled: "disabled",
 	CloseUnknownKey: "unknown-key", CloseLimit: "limit",
+	CloseSameKey: "same-key",
 }
 
 // String gives the name used in logs.
