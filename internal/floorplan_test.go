@@ -42,6 +42,7 @@ var layers = []map[string][]string{
 		"internal/tuntap":            {"internal/await"},
 		"internal/tuntap/tuntaptest": {"internal/tuntap"},
 		"internal/udp":               {"internal/await"},
+		"internal/vmgen":             {},
 		"internal/watch":             {},
 	},
 	{ // 2, engines: one loop each
@@ -66,7 +67,7 @@ var layers = []map[string][]string{
 	{ // 4, composition root
 		"internal/daemon": {
 			"internal/aead", "internal/config", "internal/ctl", "internal/handover", "internal/keys", "internal/netcfg", "internal/parts", "internal/peer",
-			"internal/sdnotify", "internal/session", "internal/udp", "internal/watch",
+			"internal/sdnotify", "internal/session", "internal/udp", "internal/vmgen", "internal/watch",
 		},
 	},
 	{ // programs

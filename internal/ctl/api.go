@@ -132,7 +132,7 @@ type NodeStatus struct {
 	// RefusedKeys are public keys that have proven themselves and are no peer's: the last few, the latest first.
 	RefusedKeys []RefusedKey `json:"refused_keys"`
 
-	Instance     string `json:"instance"`      // another one with each start of the program
+	Instance     string `json:"instance"`      // another one with each start of the program, and each clone of its machine
 	RestartError string `json:"restart_error"` // why the last restart that was asked for did not happen; "": none failed
 }
 

@@ -42,6 +42,9 @@ type Options struct {
 	Hangup  <-chan os.Signal // SIGHUP: load the configuration again
 	// Inherited are the descriptors that this process was started with.
 	Inherited []sdnotify.Descriptor
+	// Generation calls cloned when this virtual machine was cloned or set back, until ctx is done;
+	// nil: the kernel's events.
+	Generation func(ctx context.Context, log *slog.Logger, cloned func()) error
 	// Command makes the process of a data child; nil: this program in its other role.
 	Command func(name string) *exec.Cmd
 	// Execute replaces this process by a program, and returns only an error; nil: execve(2).
@@ -224,6 +227,7 @@ func (d *Daemon) help(ctx context.Context, server *ctl.Server) (stop func()) {
 	wg.Go(func() {
 		d.report("netlink watcher", d.node.net.Watch(ctx, netcfg.Observer{Changed: d.noticed, Arrived: func() { poke(d.arrived) }}))
 	})
+	wg.Go(func() { d.watchGeneration(ctx) })
 	return func() { cancel(); wg.Wait() }
 }
 

@@ -20,13 +20,13 @@ const ethernetMTU = 1500
 
 // node is what all peers share; it implements peer.Node.
 type node struct {
-	instance [16]byte
-	indexes  *keys.Indexes
-	net      *netcfg.Manager
-	holds    *holds
-	sources  *sources
+	indexes *keys.Indexes
+	net     *netcfg.Manager
+	holds   *holds
+	sources *sources
 
 	mu       sync.RWMutex
+	instance [16]byte
 	cfg      *config.Config
 	identity *keys.Identity
 	absent   []netip.AddrPort // listen addresses that are not open
@@ -34,9 +34,16 @@ type node struct {
 
 func newNode(cfg *config.Config, net *netcfg.Manager, h *holds) *node {
 	n := &node{indexes: keys.NewIndexes(time.Now), net: net, holds: h, sources: newSources()}
-	_, _ = rand.Read(n.instance[:]) // never fails (crypto/rand)
+	n.renew()
 	n.use(cfg)
 	return n
+}
+
+// renew makes another instance of this node.
+func (n *node) renew() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	_, _ = rand.Read(n.instance[:]) // never fails (crypto/rand)
 }
 
 // use puts cfg into force.
@@ -64,7 +71,11 @@ func (n *node) Identity() *keys.Identity {
 }
 
 // Instance implements peer.Node.
-func (n *node) Instance() [16]byte { return n.instance }
+func (n *node) Instance() [16]byte {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.instance
+}
 
 // Indexes implements peer.Node.
 func (n *node) Indexes() *keys.Indexes { return n.indexes }

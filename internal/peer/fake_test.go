@@ -128,6 +128,16 @@ func (w *wirePair) end(side int) *fakeTunnel {
 	return w.ends[side]
 }
 
+// keys are those that a side's child holds.
+func (w *wirePair) keys(side int) (held []keys.KeyID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id := range w.ends[side].slots {
+		held = append(held, id.KeyID)
+	}
+	return held
+}
+
 // setCut lets no datagram pass, or all.
 func (w *wirePair) setCut(cut bool) {
 	w.mu.Lock()
@@ -269,6 +279,7 @@ func (t *fakeTunnel) Send(child uint64, m pipe.Message) error {
 		t.displace(m)
 	case pipe.Wipe:
 		clear(t.slots)
+		t.sending = pipe.Activate{}
 		t.say(pipe.Wiped(m))
 	case pipe.GetStats:
 		t.say(t.stats(m.Seq))

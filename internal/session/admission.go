@@ -96,6 +96,19 @@ func NewAdmission() *Admission {
 	return a
 }
 
+// EvictAll makes all connections go that have not authenticated.
+func (a *Admission) EvictAll() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for c := range a.pools {
+		for s := range a.pools[c] {
+			for _, p := range slices.Clone(a.pools[c][s].members) {
+				a.evictLocked(p)
+			}
+		}
+	}
+}
+
 // admit lets a new connection in, if need be for the oldest one that stands in its way.
 func (a *Admission) admit(conn net.Conn, addr netip.Addr, isPreferred bool) *pending {
 	p := &pending{conn: conn, source: sourceOf(addr), evicted: make(chan struct{})}
@@ -135,11 +148,15 @@ func (a *Admission) leave(p *pending) bool {
 func (a *Admission) addLocked(p *pending) {
 	in := &a.pools[p.class][p.stage]
 	if o := in.inTheWay(p.source); o != nil {
-		a.removeLocked(o)
-		close(o.evicted)
-		abort(o.conn)
+		a.evictLocked(o)
 	}
 	in.members = append(in.members, p)
+}
+
+func (a *Admission) evictLocked(p *pending) {
+	a.removeLocked(p)
+	close(p.evicted)
+	abort(p.conn)
 }
 
 func (a *Admission) removeLocked(p *pending) bool {

@@ -155,3 +155,26 @@ func TestReplaysRemembersTheLast65536(t *testing.T) {
 		t.Errorf("memory of %d and %d", len(r.known), len(r.ring))
 	}
 }
+
+func TestEvictAllLeavesNobodyWhoHasNotAuthenticated(t *testing.T) {
+	a := NewAdmission()
+	var conns []*closable
+	var all []*pending
+	for n := range 6 {
+		c := &closable{}
+		conns = append(conns, c)
+		all = append(all, a.admit(c, addr4(n), n%2 == 0))
+	}
+	if !a.promote(all[0]) || !a.promote(all[1]) || !a.leave(all[2]) {
+		t.Fatal("nobody gets on")
+	}
+	a.EvictAll()
+	for n, c := range conns {
+		if authenticated := n == 2; c.closed == authenticated {
+			t.Errorf("connection %d closed: %t", n, c.closed)
+		}
+		if n != 2 && a.leave(all[n]) {
+			t.Errorf("connection %d is counted still", n)
+		}
+	}
+}
