@@ -31,9 +31,11 @@ const (
 	maxWindow = 97
 	busyParts = 8
 	// askAgainAfter is the time from one request to the next, at least. lateRaise after the last
-	// one, it has been granted or never will be.
+	// one, it has been granted or never will be. A parent takes back after some seconds what is not asked for again
+	// by then, every renewAfter.
 	askAgainAfter = 50 * time.Millisecond
 	lateRaise     = time.Second
+	renewAfter    = time.Second
 	// turnInterval is the time from the beginning of a turn to that of the next, at least, of
 	// a loop with the priority. Less than minSleep is not worth a sleep.
 	turnInterval = 150 * time.Microsecond
@@ -69,7 +71,7 @@ type priority struct {
 	id    int           // of the thread
 	used  time.Duration // up to this window
 	busy  time.Duration // average, in per cent
-	high  bool          // asked for, and not lowered since
+	high  bool          // asked for, and not given back since
 	asked time.Duration // when it was asked for last
 
 	raised bool          // what was asked for is there
@@ -118,9 +120,13 @@ func (p *priority) decide(now, elapsed time.Duration, bulk bool) {
 	busy := (used - p.used) * 100 / elapsed
 	p.busy += (busy - p.busy) / busyParts
 	p.used = used
-	p.raised = p.high && (p.raised || p.thread.Raised())
+	p.raised = p.high && p.thread.Raised()
+	again := askAgainAfter
+	if p.high {
+		again = renewAfter
+	}
 	switch urgent := bulk && busy < maxWindow && p.busy <= maxBusy; {
-	case urgent && !p.high && now-p.asked >= askAgainAfter:
+	case urgent && now-p.asked >= again:
 		p.high, p.asked = true, now
 		p.raise(p.id)
 	case !urgent && (p.high || now-p.asked < lateRaise):

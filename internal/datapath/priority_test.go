@@ -75,13 +75,15 @@ func TestALoopIsUrgentWhileItCarriesBulk(t *testing.T) {
 	l.want("small turns", false, false)
 	l.live(5*priorityWindow, 60<<10, 60)
 	l.want("bulk", true, true)
-	l.live(time.Second, bulkTurn*2/3, 60)
+	l.live(renewAfter-20*priorityWindow, bulkTurn*2/3, 60)
 	l.want("less bulk", true, true)
 	if l.f.asks != 1 || l.f.lows != 0 {
 		t.Errorf("asked %d times, lowered %d times", l.f.asks, l.f.lows)
 	}
 	l.live(3*priorityWindow, 2000, 30)
-	l.want("small turns again", false, false)
+	l.want("small turns again", false, true)
+	l.live(lateRaise, 2000, 30)
+	l.want("small turns for longer", false, false)
 }
 
 func TestALoopThatSleepsIsNotUrgent(t *testing.T) {
@@ -149,6 +151,25 @@ func TestRequestsAreRare(t *testing.T) {
 	if most := int(100 * 4 * priorityWindow / askAgainAfter); l.f.asks == 0 || l.f.asks > most {
 		t.Errorf("asked %d times, at most %d", l.f.asks, most)
 	}
+}
+
+// What the parent has taken back comes again, and without it the loop does not rest.
+func TestALoopRenewsWhatItHasAskedFor(t *testing.T) {
+	l := newLoad(t)
+	const long = 20
+	l.live(long*time.Second, 60<<10, 60)
+	l.want("bulk", true, true)
+	if l.f.asks < long-2 || l.f.asks > long+1 {
+		t.Errorf("asked %d times in %d s", l.f.asks, long)
+	}
+	l.f.high = false
+	l.live(2*priorityWindow, 60<<10, 60)
+	l.p.begin(func() time.Duration { return l.now })
+	if l.p.rest(l.now); l.f.slept != nil {
+		t.Errorf("without the priority it slept %v", l.f.slept)
+	}
+	l.live(renewAfter, 60<<10, 60)
+	l.want("renewed", true, true)
 }
 
 // Turns of a loop with the priority begin at intervals.

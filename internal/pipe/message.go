@@ -348,7 +348,8 @@ func (r RekeyReason) String() string {
 	return "invalid"
 }
 
-// Urgent asks for real-time priority for a thread of the child. It says itself when that is over.
+// Urgent asks for real-time priority for a thread of the child, and for no other one. It is sent again every
+// second, or the parent takes the priority back after three; the child may do that itself.
 type Urgent struct {
 	Thread uint32 // its id
 }

@@ -26,6 +26,7 @@ const (
 	panicking = "panicking"  // has a mistake
 	faulting  = "faulting"   // reads where no memory is
 	greedy    = "greedy"     // takes all memory it can get
+	restless  = "restless"   // has a thread that never sleeps
 	old       = "old"        // runs on a kernel with neither Landlock nor seccomp
 	landlock  = "landlocked" // leaves out the filter of system calls
 	timing    = "timing"     // measures system calls before and after the sandbox is closed
@@ -61,6 +62,8 @@ func behave(behaviour string) map[string]string {
 		return tryOnThreads()
 	case timing:
 		return compare(open, timeCalls())
+	case restless:
+		return map[string]string{"thread": spin()}
 	case panicking:
 		panic("a mistake")
 	case faulting:
@@ -78,6 +81,26 @@ var (
 	nothing *int
 	open    map[string]time.Duration // what calls took before
 )
+
+// spin returns the id of the thread.
+func spin() string {
+	id := make(chan int)
+	go func() { // ends with the process
+		runtime.LockOSThread()
+		var all unix.Sigset_t
+		for i := range all.Val {
+			all.Val[i] = ^all.Val[i]
+		}
+		if err := unix.PthreadSigmask(unix.SIG_BLOCK, &all, nil); err != nil { // or the runtime preempts it
+			panic(err)
+		}
+		id <- unix.Gettid()
+		for n := 0; ; n++ {
+			runtime.KeepAlive(n)
+		}
+	}()
+	return strconv.Itoa(<-id)
+}
 
 func try(probes []probe) map[string]string {
 	tried := map[string]string{}
@@ -299,6 +322,26 @@ func TestGreedyChildDies(t *testing.T) {
 	}
 }
 
+// A thread with real-time priority that never sleeps would keep a processor from all others.
+func TestRestlessChildWithPriorityDies(t *testing.T) {
+	needRoot(t)
+	s := startAs(t, sandbox.RoleStart, restless, nil)
+	thread, err := strconv.Atoi(s.report(t).Tried["thread"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	lowest := int32(1)
+	_, _, errno := unix.RawSyscall(unix.SYS_SCHED_SETSCHEDULER, uintptr(thread), unix.SCHED_RR|unix.SCHED_RESET_ON_FORK,
+		uintptr(unsafe.Pointer(&lowest)))
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	_ = s.cmd.Wait() // or the test hangs
+	if end, ok := s.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || end.Signal() != unix.SIGKILL {
+		t.Errorf("ended with %s", s.cmd.ProcessState)
+	}
+}
+
 func TestRefusedCallIsInTheKernelsLog(t *testing.T) {
 	needRoot(t)
 	logged, err := os.ReadFile("/proc/sys/kernel/seccomp/actions_logged")
@@ -378,7 +421,8 @@ func TestChildHasLimits(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"Max open files": "9 9", "Max file size": "0 0", "Max locked memory": "0 0", "Max core file size": "0 0",
-		"Max msgqueue size": "0 0",
+		"Max msgqueue size": "0 0", "Max realtime timeout": "1000000 1000000",
+		"Max processes": "18432 18432",
 	} {
 		if limits[name] != want {
 			t.Errorf("%s: %q, want %q\n%s", name, limits[name], want, shown)

@@ -22,7 +22,7 @@ func forgo(kept string) {
 		return
 	}
 	var mask [2]unix.CapUserData
-	for _, word := range strings.Split(kept, ",") {
+	for word := range strings.SplitSeq(kept, ",") {
 		c, err := strconv.Atoi(word)
 		if err != nil {
 			fail(err)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,9 +20,18 @@ const (
 	memoryAllowance = 512 << 20
 )
 
-// setLimits takes from a child, for good, what it could use up of the machine. There is
-// no limit of processes among them: the kernel counts those of a user, and all children
-// are one. A filter of system calls lets threads be made only, whose stacks count as memory.
+const (
+	// restless is how long a thread with real-time priority may run without a sleep before the
+	// kernel kills the process. A packet loop gives the priority back after some hundredths of a second of that.
+	restless = time.Second
+)
+
+// MaxTasks is how many threads the user that a child runs as may have in all when the child makes one
+// more: those of two thousand children, and less than TasksMax= of tund.service, so that their parent
+// can always make another one. The kernel has no count for each child; package supervisor has.
+const MaxTasks = 18 << 10
+
+// setLimits takes from a child, for good, what it could use up of the machine.
 func setLimits(lastFD int) error {
 	data, err := mapped()
 	if err != nil {
@@ -36,6 +46,8 @@ func setLimits(lastFD int) error {
 		{"size of files", unix.RLIMIT_FSIZE, 0},
 		{"memory", unix.RLIMIT_DATA, data + memoryAllowance}, // not the address space, most of which Go only reserves
 		{"real-time priority", unix.RLIMIT_RTPRIO, 1},        // the parent may raise a thread so far
+		{"time without sleep", unix.RLIMIT_RTTIME, uint64(restless / time.Microsecond)},
+		{"processes", unix.RLIMIT_NPROC, MaxTasks},
 		{"locked memory", unix.RLIMIT_MEMLOCK, 0},
 		{"message queues", unix.RLIMIT_MSGQUEUE, 0},
 		{"core", unix.RLIMIT_CORE, 0},

@@ -43,6 +43,8 @@ type child struct {
 	conn   *pipe.Conn
 	resume *State // what it shall go on from, or nil
 
+	threads census
+
 	queue    chan pipe.Message // to the writer
 	received chan pipe.Message // from the reader, which closes it
 	exited   chan exit         // what Wait returned; room for it
@@ -59,8 +61,8 @@ type watch struct {
 	timer     *time.Timer         // what it means depends on the phase
 	configure pipe.Configure
 	beats     uint64
-	waiting   bool   // for the answer to the last heartbeat
-	refused   bool   // its thread got no priority
+	waiting   bool // for the answer to the last heartbeat
+	grant     grant
 	fatal     string // the child's last words
 	cause     error  // why it was killed
 
@@ -96,6 +98,8 @@ func (c *child) run(ctx context.Context) error {
 			c.onLeave()
 		case <-c.watch.hurry:
 			c.kill(errHurry)
+		case <-c.watch.grant.expired:
+			c.lower()
 		case end := <-c.exited:
 			return c.reason(ctx, end)
 		case <-ctx.Done():
@@ -109,6 +113,10 @@ func (c *child) run(ctx context.Context) error {
 // is still read.
 func (c *child) close() {
 	close(c.done)
+	c.threads.close()
+	if c.watch.grant.timer != nil {
+		c.watch.grant.timer.Stop()
+	}
 	_ = c.said.SetReadDeadline(time.Now().Add(c.s.limits.grace))
 	_, _ = c.in.Close(), c.out.Close()
 }
@@ -299,6 +307,10 @@ func (c *child) onTimer() {
 	case c.watch.waiting:
 		c.kill(fmt.Errorf("no answer to a heartbeat within %s", c.s.limits.answer))
 	default:
+		if err := c.threads.count(); err != nil {
+			c.kill(err)
+			return
+		}
 		c.watch.beats++
 		c.watch.waiting = true
 		c.watch.timer.Reset(c.s.limits.answer)

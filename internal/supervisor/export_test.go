@@ -14,8 +14,11 @@ var (
 
 // SetLimits makes a test of time-outs fast.
 func (s *Supervisor) SetLimits(hello, answer, grace time.Duration) {
-	s.limits = limits{hello: hello, answer: answer, grace: grace}
+	s.limits.hello, s.limits.answer, s.limits.grace = hello, answer, grace
 }
+
+// SetGrant changes how long a thread keeps a priority that it does not ask for again.
+func (s *Supervisor) SetGrant(d time.Duration) { s.limits.grant = d }
 
 // SetHello changes how long a child may take to start, and no other limit.
 func (s *Supervisor) SetHello(d time.Duration) { s.limits.hello = d }

@@ -2,11 +2,15 @@ package supervisor_test
 
 import (
 	"os"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"tund/internal/pipe"
+	"tund/internal/supervisor"
 )
 
 // policy is the scheduling policy of a thread, with SCHED_RESET_ON_FORK.
@@ -19,13 +23,15 @@ func policy(t *testing.T, thread int) int {
 	return int(p)
 }
 
-func TestAThreadOfTheChildIsRaised(t *testing.T) {
+func TestOneThreadOfTheChildIsRaised(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: sets a real-time priority")
 	}
 	const turns = unix.SCHED_RR | unix.SCHED_RESET_ON_FORK
-	r := supervise(t, "urgent", patient())
+	const normal = unix.SCHED_NORMAL | unix.SCHED_RESET_ON_FORK
+	r := supervise(t, "urgent", patient(), grant(time.Hour))
 	e := r.started()
+	other := otherThread(t, e.PID)
 	for _, tt := range []struct {
 		what         string
 		asked, looks int
@@ -36,6 +42,10 @@ func TestAThreadOfTheChildIsRaised(t *testing.T) {
 		{"thread 0", 0, e.PID, unix.SCHED_NORMAL},
 		{"its own thread", e.PID, e.PID, turns},
 		{"its own thread again", e.PID, e.PID, turns},
+		{"another one of its threads", other, other, turns},
+		{"the one before", other, e.PID, normal},
+		{"no thread", 1 << 30, other, normal},
+		{"its own thread once more", e.PID, e.PID, turns},
 	} {
 		if err := r.s.Send(1, pipe.SendProbe{ID: uint64(tt.asked)}); err != nil {
 			t.Fatal(err)
@@ -45,6 +55,66 @@ func TestAThreadOfTheChildIsRaised(t *testing.T) {
 		}
 		if got := policy(t, tt.looks); got != tt.want {
 			t.Errorf("%s: policy %#x, want %#x", tt.what, got, tt.want)
+		}
+	}
+}
+
+func grant(d time.Duration) tune {
+	return func(_ *supervisor.Options, s *supervisor.Supervisor) {
+		if s != nil {
+			s.SetGrant(d)
+		}
+	}
+}
+
+// otherThread is one beside the first.
+func otherThread(t *testing.T, pid int) int {
+	t.Helper()
+	tasks, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/task")
+	if err != nil || len(tasks) < 2 {
+		t.Fatalf("%d threads, %v", len(tasks), err)
+	}
+	id, err := strconv.Atoi(tasks[len(tasks)-1].Name())
+	if err != nil || id == pid {
+		t.Fatalf("thread %d of %d, %v", id, pid, err)
+	}
+	return id
+}
+
+func TestPriorityThatIsNotRenewedIsTakenBack(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: sets a real-time priority")
+	}
+	r := supervise(t, "urgent", patient(), grant(100*time.Millisecond))
+	e := r.started()
+	for range 2 { // it can be had again
+		if err := r.s.Send(1, pipe.SendProbe{ID: uint64(e.PID)}); err != nil {
+			t.Fatal(err)
+		}
+		r.received()
+		for end := time.Now().Add(patience); policy(t, e.PID)&^unix.SCHED_RESET_ON_FORK != unix.SCHED_NORMAL; {
+			if time.Now().After(end) {
+				t.Fatal("it keeps the priority")
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+}
+
+func TestAChildWithTooManyThreadsIsKilled(t *testing.T) {
+	r := supervise(t, "threads", heartbeat(50*time.Millisecond), limits(patience, patience, patience))
+	r.started()
+	if err := r.exited().Err; err == nil || !strings.Contains(err.Error(), "killed: has ") || !strings.Contains(err.Error(), "threads, and may have 64") {
+		t.Errorf("ended with %v", err)
+	}
+}
+
+func TestAChildWithFewThreadsIsNot(t *testing.T) {
+	r := supervise(t, "few threads", heartbeat(50*time.Millisecond), limits(patience, patience, patience))
+	r.started()
+	for range 5 { // heartbeats
+		if _, ok := r.received().(pipe.Stats); !ok {
+			t.Fatal("no answer to a heartbeat")
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -78,6 +79,7 @@ type behaviour struct {
 	perish    string // at which message it is killed: key or resume
 	writes    string // to its standard error, when it is configured
 	urgent    bool   // asks for the priority of the thread whose id a probe has
+	threads   int    // it makes when it is configured
 }
 
 var behaviours = map[string]behaviour{
@@ -99,6 +101,8 @@ var behaviours = map[string]behaviour{
 	"resume":       {perish: "resume"},
 	"offers":       {offers: true},
 	"urgent":       {urgent: true},
+	"threads":      {threads: 80},
+	"few threads":  {threads: 30},
 	"writes":       {crash: true, writes: "<4>engine not used\npanic: \x1b[2J\n\ngoroutine 1"},
 }
 
@@ -190,6 +194,12 @@ func (a *actor) configured(b behaviour, m pipe.Configure) error {
 		return err
 	}
 	_, _ = os.Stderr.WriteString(b.writes)
+	for range b.threads {
+		go func() { // ends with the process
+			runtime.LockOSThread()
+			forever()
+		}()
+	}
 	switch {
 	case b.crash:
 		syscall.Exit(7)

@@ -39,7 +39,12 @@ func (s *Supervisor) start(number uint64) (*child, error) {
 	if err != nil {
 		return nil, errors.Join(err, toChild.Close(), fromChild.Close(), said.Close())
 	}
+	threads, err := newCensus(cmd.Process.Pid)
+	if err != nil {
+		s.o.Log.Warn("threads of a child are not counted", "child", number, "err", err)
+	}
 	return &child{
+		threads:  threads,
 		s:        s,
 		number:   number,
 		cmd:      cmd,

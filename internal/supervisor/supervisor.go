@@ -53,9 +53,10 @@ type limits struct {
 	hello  time.Duration // from start to Configured
 	answer time.Duration // to a heartbeat
 	grace  time.Duration // to end after Stop, HandOver, SIGTERM, or after it closed its pipe
+	grant  time.Duration // until real-time priority is taken back, not to hang by
 }
 
-var defaultLimits = limits{hello: 5 * time.Second, answer: 10 * time.Second, grace: 5 * time.Second}
+var defaultLimits = limits{hello: 5 * time.Second, answer: 10 * time.Second, grace: 5 * time.Second, grant: grantLife}
 
 const defaultHeartbeat = 10 * time.Second
 

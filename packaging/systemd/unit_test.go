@@ -9,8 +9,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+
+	"tund/internal/sandbox"
 )
 
 // maxExposure is what `systemd-analyze security` may find, in tenths: 0 is best, 100 worst.
@@ -127,6 +130,27 @@ func withPrograms(t *testing.T) (copies []string) {
 		copies = append(copies, path)
 	}
 	return copies
+}
+
+// Whatever children do, their parent can make threads and other children.
+func TestTasksAreBoundAndSomeAreLeftForTheParent(t *testing.T) {
+	const children, threads, reserve = 2000, 8, 1024
+	tasks := 0
+	for _, s := range settings(t, "tund.service") {
+		if s.name == "TasksMax" {
+			n, err := strconv.Atoi(s.value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tasks = n
+		}
+	}
+	if tasks < sandbox.MaxTasks+reserve {
+		t.Errorf("TasksMax=%d, of which children may have %d", tasks, sandbox.MaxTasks)
+	}
+	if sandbox.MaxTasks < children*threads {
+		t.Errorf("%d threads are not enough for %d children", sandbox.MaxTasks, children)
+	}
 }
 
 func TestExposureIsSmall(t *testing.T) {
