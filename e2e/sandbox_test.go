@@ -154,6 +154,21 @@ func TestTundRunsAsAnUnprivilegedUser(t *testing.T) {
 	})
 }
 
+// A container often leaves root nothing but CAP_NET_ADMIN: the tunnel works, and says what its child has kept.
+func TestTundRunsAsRootWithOneCapability(t *testing.T) {
+	t.Parallel()
+	const capabilities = "-all,+net_admin"
+	p := newPair(t, lab.PairOptions{})
+	p.Alpha.Around = []string{"setpriv", "--bounding-set", capabilities, "--inh-caps", capabilities}
+	p.Up()
+	wantPing(t, p.Alpha, lab.BetaInner4)
+	status := p.Alpha.MustPeer("beta")
+	if want := walls[:len(walls)-1]; !slices.Equal(status.Sandbox, want) || !slices.Equal(status.SandboxLacks, walls[len(walls)-1:]) || status.Restarts != 0 {
+		t.Errorf("sandbox %v, lacks %v, %d restarts, want %v", status.Sandbox, status.SandboxLacks, status.Restarts, want)
+	}
+	wantConfined(t, status.ChildPID)
+}
+
 // unprivileged is what starts a program as a user with the two capabilities of tund's unit.
 func unprivileged(user int) []string {
 	const capabilities = "-all,+net_admin,+net_bind_service"

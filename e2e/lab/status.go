@@ -52,6 +52,7 @@ type PeerStatus struct {
 	Engine       string            `json:"engine"`
 	Offload      []string          `json:"offload"`
 	Sandbox      []string          `json:"sandbox"`
+	SandboxLacks []string          `json:"sandbox_lacks"`
 	Since        time.Time         `json:"since"`
 	StateAgeS    float64           `json:"state_age_s"`
 	EpochAgeS    float64           `json:"epoch_age_s"`

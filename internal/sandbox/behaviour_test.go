@@ -342,6 +342,23 @@ func TestRestlessChildWithPriorityDies(t *testing.T) {
 	}
 }
 
+// Where somebody has chosen such a priority for all of tund, the loops may have to run for long.
+func TestChildWithAPriorityOfSomebodysChoiceMayBeRestless(t *testing.T) {
+	needRoot(t)
+	t.Setenv(policyVariable, strconv.Itoa(unix.SCHED_RR))
+	s := start(t, sandbox.RoleStart, nil)
+	s.report(t)
+	shown, err := os.ReadFile(s.proc("limits"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(shown)) {
+		if name := "Max realtime timeout"; strings.HasPrefix(line, name) && len(strings.Fields(line)) > 3 && strings.Fields(line)[3] != "unlimited" {
+			t.Error(line)
+		}
+	}
+}
+
 func TestRefusedCallIsInTheKernelsLog(t *testing.T) {
 	needRoot(t)
 	logged, err := os.ReadFile("/proc/sys/kernel/seccomp/actions_logged")

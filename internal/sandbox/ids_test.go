@@ -1,6 +1,7 @@
 package sandbox_test
 
 import (
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -100,5 +101,24 @@ func TestChildGivesUpOfRootWhatItsParentMay(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// policyVariable is the scheduling policy that a child's first stage gives itself, as a service manager
+// does.
+const policyVariable = "TUND_TEST_POLICY"
+
+func choosePolicy(word string) {
+	if word == "" {
+		return
+	}
+	policy, err := strconv.Atoi(word)
+	if err != nil {
+		fail(err)
+	}
+	// The thread that executes the second stage.
+	runtime.LockOSThread()
+	if err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: uint32(policy), Priority: 1}, 0); err != nil {
+		fail(err)
 	}
 }

@@ -46,7 +46,7 @@ func setLimits(lastFD int) error {
 		{"size of files", unix.RLIMIT_FSIZE, 0},
 		{"memory", unix.RLIMIT_DATA, data + memoryAllowance}, // not the address space, most of which Go only reserves
 		{"real-time priority", unix.RLIMIT_RTPRIO, 1},        // the parent may raise a thread so far
-		{"time without sleep", unix.RLIMIT_RTTIME, uint64(restless / time.Microsecond)},
+		{"time without sleep", unix.RLIMIT_RTTIME, sleepless()},
 		{"processes", unix.RLIMIT_NPROC, MaxTasks},
 		{"locked memory", unix.RLIMIT_MEMLOCK, 0},
 		{"message queues", unix.RLIMIT_MSGQUEUE, 0},
@@ -57,6 +57,16 @@ func setLimits(lastFD int) error {
 		}
 	}
 	return nil
+}
+
+// sleepless is the limit of restless in microseconds. There is none where somebody has chosen a policy for
+// tund: its loops keep that (see cmd/tund), and may have to run for longer.
+func sleepless() uint64 {
+	policy, _, errno := unix.RawSyscall(unix.SYS_SCHED_GETSCHEDULER, 0, 0, 0)
+	if errno != 0 || policy&^unix.SCHED_RESET_ON_FORK != unix.SCHED_NORMAL {
+		return unix.RLIM_INFINITY
+	}
+	return uint64(restless / time.Microsecond)
 }
 
 // lower sets both sides of a limit, which stays where it was lower.

@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 	switch os.Args[1] {
 	case sandbox.RoleStart:
 		forgo(os.Getenv(keptVariable))
+		choosePolicy(os.Getenv(policyVariable))
 		fail(sandbox.Drop(lastFD, []string{"tund", sandbox.Role, name}, os.Environ()))
 	case leakyStart:
 		fail(sandbox.Drop(lastFD+1, []string{"tund", sandbox.Role, name}, os.Environ()))
@@ -136,8 +137,10 @@ func startAs(t testing.TB, role, behaviour string, attr *syscall.SysProcAttr, le
 	s := &started{cmd: exec.Command("/proc/self/exe"), in: inWrite, out: json.NewDecoder(outRead)}
 	s.cmd.Args = []string{"tund", role, name}
 	s.cmd.Env = append(slices.Clone(environment), behaviourVariable+"="+behaviour)
-	if kept, ok := os.LookupEnv(keptVariable); ok {
-		s.cmd.Env = append(s.cmd.Env, keptVariable+"="+kept)
+	for _, name := range []string{keptVariable, policyVariable} {
+		if value, ok := os.LookupEnv(name); ok {
+			s.cmd.Env = append(s.cmd.Env, name+"="+value)
+		}
 	}
 	s.cmd.Dir = "/"
 	s.cmd.SysProcAttr = attr
