@@ -110,7 +110,7 @@ func movePackets(log *slog.Logger, engine aead.Engine) error {
 	} else {
 		o.Both = datapath.NewPair(device, socket, linger)
 		var thread datapath.SystemThread
-		if runtime.NumCPU() > 1 && thread.Usual() { // the one is never taken from everybody else
+		if runtime.NumCPU() == pipe.UrgentProcessors && thread.Usual() {
 			o.Thread = thread
 		}
 	}

@@ -348,6 +348,10 @@ func (r RekeyReason) String() string {
 	return "invalid"
 }
 
+// UrgentProcessors is how many processors a machine has where a child may ask to be urgent. One is never taken from
+// everybody else, and with more there is one for each loop.
+const UrgentProcessors = 2
+
 // Urgent asks for real-time priority for a thread of the child, and for no other one. It is sent again every
 // second, or the parent takes the priority back after three; the child may do that itself.
 type Urgent struct {

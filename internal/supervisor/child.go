@@ -371,7 +371,7 @@ func explain(err error) error {
 	status, ok := exit.Sys().(syscall.WaitStatus)
 	switch {
 	case ok && status.Signaled() && status.Signal() == syscall.SIGKILL:
-		return fmt.Errorf("%w, and not by tund: where memory is short the kernel does that, and logs it", err)
+		return fmt.Errorf("%w, and not by tund: the kernel does that where memory is short, which it logs, and to a loop that never sleeps at real-time priority", err)
 	default:
 		return fmt.Errorf("%w: its last words are in the log", err)
 	}

@@ -2,10 +2,13 @@ package supervisor
 
 import (
 	"fmt"
+	"runtime"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"tund/internal/pipe"
 )
 
 // grantLife is how long a thread keeps the priority that it does not ask for again.
@@ -58,7 +61,12 @@ func (c *child) lower() {
 
 // raise takes CAP_SYS_NICE, or a process of the same user with a limit RLIMIT_RTPRIO of 1
 // (sched(7)). Threads that the thread starts get nothing of it.
-func raise(pid, thread int) error { return schedule(pid, thread, unix.SCHED_RR, 1) }
+func raise(pid, thread int) error {
+	if n := runtime.NumCPU(); n != pipe.UrgentProcessors {
+		return fmt.Errorf("no child is urgent with %d processors", n)
+	}
+	return schedule(pid, thread, unix.SCHED_RR, 1)
+}
 
 // schedule sets the policy of a thread, once it is known to be one of the process.
 func schedule(pid, thread int, policy uintptr, priority int32) error {

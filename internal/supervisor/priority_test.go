@@ -2,6 +2,7 @@ package supervisor_test
 
 import (
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -23,10 +24,15 @@ func policy(t *testing.T, thread int) int {
 	return int(p)
 }
 
-func TestOneThreadOfTheChildIsRaised(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: sets a real-time priority")
+func needPriority(t *testing.T) {
+	t.Helper()
+	if os.Geteuid() != 0 || runtime.NumCPU() != pipe.UrgentProcessors {
+		t.Skipf("needs root, to set a real-time priority, and %d processors", pipe.UrgentProcessors)
 	}
+}
+
+func TestOneThreadOfTheChildIsRaised(t *testing.T) {
+	needPriority(t)
 	const turns = unix.SCHED_RR | unix.SCHED_RESET_ON_FORK
 	const normal = unix.SCHED_NORMAL | unix.SCHED_RESET_ON_FORK
 	r := supervise(t, "urgent", patient(), grant(time.Hour))
@@ -82,9 +88,7 @@ func otherThread(t *testing.T, pid int) int {
 }
 
 func TestPriorityThatIsNotRenewedIsTakenBack(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: sets a real-time priority")
-	}
+	needPriority(t)
 	r := supervise(t, "urgent", patient(), grant(100*time.Millisecond))
 	e := r.started()
 	for range 2 { // it can be had again

@@ -487,7 +487,6 @@ func TestStandardErrorOfAChildIsLogged(t *testing.T) {
 			o.Log = slog.New(slog.NewTextHandler(&log, nil))
 		}
 	})
-	r.started()
 	r.crashed()
 	r.stop()
 	rest := log.String()
