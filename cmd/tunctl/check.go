@@ -4,15 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"tund/internal/config"
 	"tund/internal/ctl"
+	"tund/internal/netcfg"
 )
 
 // defaultConfig is what tund loads when it is told nothing else.
@@ -24,6 +27,8 @@ type checked struct {
 	Result string            `json:"result"` // "ok" or "invalid"
 	Path   string            `json:"path"`
 	Errors []ctl.ConfigError `json:"errors"`
+	// Warnings are what to look at though the configuration is right.
+	Warnings []string `json:"warnings"`
 }
 
 func newCheck(p *program) *cobra.Command {
@@ -33,7 +38,8 @@ func newCheck(p *program) *cobra.Command {
 		Short: "Check a configuration, without tund",
 		Long: `Check a configuration, ` + defaultConfig + ` or another, with all files that it
 names, as tund would: root does it as the user that tund runs as, since a file that
-only root can read is of no use to it. Needs no daemon and changes nothing.`,
+only root can read is of no use to it. Needs no daemon and changes nothing.
+Warns of addresses that lie in the network of another interface of this machine.`,
 		Example: "  tunctl check\n  tunctl check ./tund.toml",
 		Args:    atMostOne("file"),
 
@@ -101,18 +107,17 @@ func (p *program) check(path string, asTund bool) error {
 	if asTund {
 		load = config.Load
 	}
-	_, err := load(path)
+	cfg, err := load(path)
 	var wrong *config.Errors
 	if err != nil && !errors.As(err, &wrong) {
 		return err
 	}
+	if wrong == nil {
+		p.approve(path, cfg)
+		return nil
+	}
 	if p.json {
 		p.writeJSON(judge(path, wrong))
-	} else if wrong == nil {
-		p.printf("configuration ok\n")
-	}
-	if wrong == nil {
-		return nil
 	}
 	if !p.json {
 		for _, problem := range wrong.Problems {
@@ -126,9 +131,45 @@ func (p *program) check(path string, asTund bool) error {
 	return &reported{status}
 }
 
+// approve says that a configuration is right, and what to look at all the same.
+func (p *program) approve(path string, cfg *config.Config) {
+	report := judge(path, nil)
+	report.Warnings = append(report.Warnings, overlaps(cfg)...)
+	if p.json {
+		p.writeJSON(report)
+		return
+	}
+	for _, text := range report.Warnings {
+		p.complain("warning: %s", text)
+	}
+	p.printf("configuration ok\n")
+}
+
+// overlaps are addresses of tunnels that lie in networks of other interfaces of this machine, or the
+// other way round, each once. Where it can't ask the kernel there are none.
+func overlaps(cfg *config.Config) []string {
+	m, err := netcfg.New()
+	if err != nil {
+		return nil
+	}
+	defer m.Close()
+	var own []netcfg.Settings
+	for _, peer := range cfg.Peers {
+		if peer.Enabled {
+			own = append(own, netcfg.Settings{Interface: peer.Interface, Addresses: peer.Addresses, PeerAddress: peer.PeerAddress})
+		}
+	}
+	found, err := m.Overlaps(own)
+	if err != nil {
+		return nil
+	}
+	texts := slices.Sorted(slices.Values(slices.Concat(slices.Collect(maps.Values(found))...)))
+	return slices.Compact(texts)
+}
+
 // judge makes the JSON object of what was found wrong.
 func judge(path string, wrong *config.Errors) checked {
-	c := checked{Schema: ctl.Schema, Result: "ok", Path: path, Errors: []ctl.ConfigError{}}
+	c := checked{Schema: ctl.Schema, Result: "ok", Path: path, Errors: []ctl.ConfigError{}, Warnings: []string{}}
 	if wrong == nil {
 		return c
 	}

@@ -28,13 +28,46 @@ type claim struct {
 	network netip.Prefix
 }
 
-// checkAddresses refuses addresses and networks that two peers have. Link-local ones
-// belong to their device and may be the same on each.
+// checkAddresses refuses what would leave open behind which peer an address is: networks, wider than a
+// host, that overlap, and the same address as that of two peers. This node's own address may be the
+// same towards several peers, as on unnumbered links, and lie in another one's network. What is
+// link-local belongs to its device and may be the same on each.
 func (c *checker) checkAddresses() networks {
-	var claims []claim
+	var wide, hosts []claim
+	own := make(networks) // of one address each
 	for i := range c.cfg.Peers {
-		claims = append(claims, claimsOf(&c.cfg.Peers[i])...)
+		for _, cl := range claimsOf(&c.cfg.Peers[i]) {
+			switch {
+			case !cl.network.IsSingleIP():
+				wide = append(wide, cl)
+			case cl.key == "peer_address":
+				hosts = append(hosts, cl)
+			}
+		}
+		for _, a := range c.cfg.Peers[i].Addresses {
+			own.add(netip.PrefixFrom(a.Addr(), a.Addr().BitLen()), c.cfg.Peers[i].Name)
+		}
 	}
+	connected := c.checkWide(wide)
+	c.checkHosts(hosts, own, connected)
+	for i := range c.cfg.Peers {
+		for _, a := range c.cfg.Peers[i].Addresses {
+			if a.IsSingleIP() {
+				connected.add(a, c.cfg.Peers[i].Name)
+			}
+		}
+	}
+	return connected
+}
+
+// add keeps the first peer of a network.
+func (m networks) add(n netip.Prefix, peer string) {
+	if _, taken := m[n]; !taken {
+		m[n] = peer
+	}
+}
+
+func (c *checker) checkWide(claims []claim) networks {
 	slices.SortStableFunc(claims, func(a, b claim) int { // the wider first
 		return cmp.Compare(a.network.Bits(), b.network.Bits())
 	})
@@ -51,9 +84,40 @@ func (c *checker) checkAddresses() networks {
 	return connected
 }
 
-// claimsOf are those that no other peer may have.
+// checkHosts looks at the peers' own addresses, and adds them to connected.
+func (c *checker) checkHosts(hosts []claim, own, connected networks) {
+	for _, cl := range hosts {
+		if peer, taken := own[cl.network]; taken && peer != cl.peer.Name {
+			c.failAt(cl.peer, cl.key, cl.element, "%v is this node's own address towards peer %s", cl.element, peer)
+			continue
+		}
+		if peer, taken := connected[cl.network]; taken && peer != cl.peer.Name {
+			c.failAt(cl.peer, cl.key, cl.element, "%v is the address of peer %s already", cl.element, peer)
+			continue
+		}
+		connected[cl.network] = cl.peer.Name
+	}
+}
+
+// claimsOf are the networks that are reached through a peer's device. On a point-to-point
+// address that is the peer's network, and none of its own.
 func claimsOf(p *Peer) []claim {
-	return slices.DeleteFunc(connectedNetworks(p), func(c claim) bool { return c.network.Addr().IsLinkLocalUnicast() })
+	own, count := pointToPoint(p)
+	toPoint := p.PeerAddress.IsValid() && count == 1
+	var claims []claim
+	for _, a := range p.Addresses {
+		if !toPoint || a != own {
+			claims = append(claims, claim{peer: p, key: "addresses", element: a, network: a.Masked()})
+		}
+	}
+	if toPoint {
+		network := netip.PrefixFrom(p.PeerAddress, p.PeerAddress.BitLen())
+		if own.Contains(p.PeerAddress) {
+			network = own.Masked()
+		}
+		claims = append(claims, claim{peer: p, key: "peer_address", element: p.PeerAddress, network: network})
+	}
+	return slices.DeleteFunc(claims, func(c claim) bool { return c.network.Addr().IsLinkLocalUnicast() })
 }
 
 // connectedNetworks are the networks that a peer's addresses connect it to.

@@ -157,7 +157,9 @@ var peerFields = []field[Peer]{
 	{
 		Key: Key{
 			Table: tablePeer, Name: "addresses", Type: "list of address/length", Class: Live, Default: "[]",
-			Doc: "This node's addresses on the device.",
+			Doc: "This node's addresses on the device. The same host address (/32, /128) and the same link-local network " +
+				"may be on several peers' devices, as on unnumbered links; wider networks of two peers may not overlap. tunctl " +
+				"check, tunctl status and the log warn of an address that lies in the network of another interface.",
 		},
 		set: func(v value, p *Peer) { p.Addresses = list(v, ParseAddress) },
 		get: func(p *Peer) string { return quoteList(p.Addresses) },

@@ -27,6 +27,7 @@ func (b *backend) Status(ctx context.Context) (ctl.Status, error) {
 	for _, m := range d.all() {
 		wg.Go(func() {
 			if s, err := m.Status(ctx); err == nil {
+				s.Warnings = append(s.Warnings, d.overlaps.of(s.Interface)...)
 				mu.Lock()
 				status.Peers = append(status.Peers, s)
 				mu.Unlock()

@@ -58,6 +58,7 @@ type Daemon struct {
 	started  time.Time
 	node     *node
 	gates    *gates
+	overlaps *overlaps
 	sockets  *sockets
 	watcher  *watch.Watcher
 	notify   sdnotify.Notifier
@@ -153,6 +154,7 @@ func (d *Daemon) prepare(cfg *config.Config) error {
 	d.node, d.tried = newNode(cfg, net, held), cfg.Digest
 	d.shelve(d.o.Inherited)
 	d.open = peer.NewOpener(net, d.shelf, d.node.choices, d.o.Command)
+	d.overlaps = newOverlaps()
 	again := time.NewTimer(0)
 	again.Stop()
 	d.gates = &gates{log: d.log, inherited: d.sockets, publish: d.node.setAbsent, again: again, options: session.ListenerOptions{
@@ -177,6 +179,7 @@ func (d *Daemon) run(ctx, inner context.Context, server *ctl.Server) error {
 	for _, p := range d.node.config().Peers {
 		d.start(inner, p, left[p.Name])
 	}
+	d.findOverlaps()
 	stopHelpers := d.help(inner, server)
 	defer stopHelpers()
 	d.log.Info("started", "version", d.o.Version, "key", d.node.Identity().Public().String(), "path", d.o.Config)
@@ -210,6 +213,9 @@ func (d *Daemon) run(ctx, inner context.Context, server *ctl.Server) error {
 			d.petWatchdog(inner)
 		case <-d.arrived:
 			d.gates.sign()
+			d.overlaps.soon()
+		case <-d.overlaps.look.C:
+			d.findOverlaps()
 		case <-d.gates.again.C:
 			d.gates.retry(inner)
 		case <-d.changed:

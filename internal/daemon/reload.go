@@ -54,6 +54,7 @@ func (d *Daemon) inForce(ctx context.Context, cfg *config.Config, err error, by 
 		d.fillMissing(ctx, &result)
 		result.Node = node
 		d.logReload(by, result)
+		d.findOverlaps()
 		d.loaded(result)
 	}
 	return result
