@@ -149,10 +149,10 @@ func TestRefusedChangeIsTriedAgainOnlyWhenAsked(t *testing.T) {
 	}
 }
 
-// occupy listens at a free port of an address.
-func occupy(t *testing.T, addr string) (busy net.Listener, port int) {
+// occupy listens at a free port of 127.0.0.1.
+func occupy(t *testing.T) (busy net.Listener, port int) {
 	t.Helper()
-	busy, err := net.Listen("tcp4", addr+":0")
+	busy, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +172,7 @@ func takesTCP(t *testing.T, addr string, port int) bool {
 }
 
 func TestAListenAddressThatCannotBeHadIsTriedAgainAndTheOthersWork(t *testing.T) {
-	busy, port := occupy(t, "127.0.0.1")
+	busy, port := occupy(t)
 	both := fmt.Sprintf("listen = [\"127.0.0.1:%d\", \"127.0.0.2:%d\"]\n[peer.a]\n", port, port)
 	r := newRig(t, newKernel(), both)
 	lacks := fmt.Sprintf("listen 127.0.0.1:%d: ", port)
@@ -198,7 +198,7 @@ func TestAListenAddressThatCannotBeHadIsTriedAgainAndTheOthersWork(t *testing.T)
 }
 
 func TestAReloadIsAppliedThoughAListenAddressCannotBeHad(t *testing.T) {
-	busy, port := occupy(t, "127.0.0.1")
+	busy, port := occupy(t)
 	r := newRig(t, newKernel(), fmt.Sprintf("listen = [\"127.0.0.2:%d\"]\n[peer.a]\n", port))
 	text := fmt.Sprintf("listen = [\"127.0.0.1:%d\", \"127.0.0.3:%d\"]\n[peer.a]\nroutes = [\"10.1.0.0/16\"]\n", port, port)
 	for _, peers := range []string{"a live", "a unchanged"} { // and says so, as long as it is
@@ -213,7 +213,7 @@ func TestAReloadIsAppliedThoughAListenAddressCannotBeHad(t *testing.T) {
 }
 
 func TestATundWithoutAListenerServesThePeersItDials(t *testing.T) {
-	_, port := occupy(t, "127.0.0.1")
+	_, port := occupy(t)
 	r := newRig(t, newKernel(), fmt.Sprintf("listen = [\"127.0.0.1:%d\"]\n[peer.a]\n", port))
 	if got, want := r.node.Local(netip.MustParseAddr("127.0.0.9")), netip.MustParseAddrPort("0.0.0.0:0"); got != want {
 		t.Errorf("data leaves from %s, want %s", got, want)
@@ -221,7 +221,7 @@ func TestATundWithoutAListenerServesThePeersItDials(t *testing.T) {
 }
 
 func TestListenAddressesThatExcludeEachOtherChangePlaces(t *testing.T) {
-	busy, port := occupy(t, "127.0.0.1")
+	busy, port := occupy(t)
 	_ = busy.Close()
 	r := newRig(t, newKernel(), fmt.Sprintf("listen = [\"0.0.0.0:%d\"]\n[peer.a]\n", port))
 	for _, addr := range []string{"127.0.0.1", "0.0.0.0"} {

@@ -4,9 +4,9 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -48,14 +48,17 @@ func TestAddressesAreTheSameHoweverNetlinkWritesThem(t *testing.T) {
 // What makes an address of a slice elsewhere would have to think of both forms again.
 func TestOnlyTheBorderMakesAddressesOfSlices(t *testing.T) {
 	makers := []string{"AddrFromSlice", "AddrFrom4", "AddrFrom16", "To4", "To16"}
-	goFiles := func(f fs.FileInfo) bool { return !strings.HasSuffix(f.Name(), "_test.go") }
-	packages, err := parser.ParseDir(token.NewFileSet(), ".", goFiles, 0)
-	if err != nil {
-		t.Fatal(err)
+	names, err := filepath.Glob("*.go")
+	if err != nil || !slices.Contains(names, "border.go") {
+		t.Fatalf("%v: %q", err, names)
 	}
-	for name, file := range packages["netcfg"].Files {
-		if name == "border.go" {
+	for _, name := range names {
+		if name == "border.go" || strings.HasSuffix(name, "_test.go") {
 			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
 		}
 		ast.Inspect(file, func(n ast.Node) bool {
 			if s, ok := n.(*ast.SelectorExpr); ok && slices.Contains(makers, s.Sel.Name) {
