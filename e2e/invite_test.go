@@ -40,7 +40,7 @@ func TestInvitedHostJoinsAndStarts(t *testing.T) {
 	p := unacquainted(t, fmt.Sprintf(`addresses = ["%s/30", "%s/64"]`, lab.AlphaInner4, lab.AlphaInner6),
 		fmt.Sprintf("peer_address = %q", lab.BetaInner6), "mtu = 1380")
 	text := invited(t, p)
-	if r := p.Beta.CtlInput(text, "join", "-", "--config", p.Beta.Config()); r.Code != 0 {
+	if r := p.Beta.CtlInput(text, "join", "-", "--yes", "--config", p.Beta.Config()); r.Code != 0 {
 		t.Fatalf("tunctl join: exit %d: %s", r.Code, r.Stderr)
 	}
 	p.Beta.Start()
@@ -59,7 +59,7 @@ func TestInvitedHostJoinsWhileItRuns(t *testing.T) {
 		fmt.Sprintf("peer_address = %q", lab.BetaInner4), `preshared_key_file = "beta.psk"`)
 	p.Beta.Start()
 	p.Beta.WriteFile("invite.toml", invited(t, p))
-	join := []string{"join", p.Beta.Path("invite.toml"), "--config", p.Beta.Config()}
+	join := []string{"join", p.Beta.Path("invite.toml"), "--yes", "--config", p.Beta.Config()}
 	wantCtl(t, p.Beta, 1, join...) // the key is missing
 	wantCtl(t, p.Beta, 0, append(join, "--psk", p.Alpha.Path("beta.psk"))...)
 	p.WaitUp()
@@ -73,7 +73,7 @@ func TestInvitationIsForOneHostOnly(t *testing.T) {
 	p := unacquainted(t, fmt.Sprintf(`addresses = ["%s/30"]`, lab.AlphaInner4))
 	text := invited(t, p)
 	p.Beta.NewIdentity()
-	if r := p.Beta.CtlInput(text, "join", "-", "--config", p.Beta.Config()); r.Code != 1 {
+	if r := p.Beta.CtlInput(text, "join", "-", "--yes", "--config", p.Beta.Config()); r.Code != 1 {
 		t.Errorf("tunctl join: exit %d: %s%s", r.Code, r.Stdout, r.Stderr)
 	}
 	wantCtl(t, p.Beta, 0, "check", p.Beta.Config())

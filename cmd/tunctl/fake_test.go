@@ -55,6 +55,9 @@ func (f *fakeTund) Status(ctx context.Context) (ctl.Status, error) {
 	if strings.HasPrefix(f.kind, "joined") {
 		status.Node.Config.Path = f.dir + "/tund.toml"
 	}
+	if f.kind == "added" || strings.HasPrefix(f.kind, "joined") && f.kind != "joined-silent" {
+		status.Peers[0].State, status.Peers[0].LastError = ctl.StateUp, ""
+	}
 	f.restarted(&status)
 	if f.kind == "trouble" {
 		status.Node.Config.Error = "tund.toml:12: peer.beta.mtu: 70 is too small"

@@ -36,6 +36,7 @@ type joined struct {
 	Result string            `json:"result"` // "added", "replaced", "unchanged" or "checked"
 	Reload *ctl.ReloadResult `json:"reload"` // what tund did about it; null: nothing
 	Next   string            `json:"next"`   // the command that brings it into force; "": none is needed
+	Tunnel *tunnel           `json:"tunnel"` // what became of it; null: tund does not run, or was not waited for
 }
 
 // joining is one run of join.
@@ -45,6 +46,9 @@ type joining struct {
 	psk     string
 	replace bool
 	dryRun  bool
+	yes     bool
+	noWait  bool
+	allow   []string // keys by which the invitation may reach further
 
 	invite  *invite.Invite
 	text    []byte         // the invitation, which becomes the peer's file
@@ -60,14 +64,23 @@ func newJoin(p *program) *cobra.Command {
 		Use:   "join FILE",
 		Short: "Check an invitation and install it",
 		Long: `Check what tunctl invite has printed on the other side, from FILE or with "-"
-from standard input, and install it as a file of peers.d. The invitation must be
+from standard input, show what it brings, and install it as a file of peers.d. It
+asks before that on a terminal; elsewhere it needs --yes. The invitation must be
 for this node, and the whole configuration valid with it; else nothing is
-changed. A tund that runs takes it up; otherwise the next command is shown.
+changed. Where tund runs, it loads the file, and join waits until the tunnel is
+up or says why it is not (exit status 5); otherwise the next command is shown.
+
+An invitation is input from outside. Only what tunctl invite writes is taken.
+What reaches further into this host is refused unless it is allowed by its name:
+--allow routes,bridge,interface,allowed_ips and other keys, addresses for those
+that are in wide networks (more than /24 or /64), not of private ranges or in a
+network of this host, and preshared_key_file for another file than NAME.psk.
 
 A pre-shared key comes in a file of its own, which --psk installs beside the
 configuration. A peer that is there already is replaced with --replace only.`,
 		Example: `  tunctl join invite.toml
   tunctl join --dry-run invite.toml
+  tunctl join --yes --allow routes invite.toml
   ssh alpha tunctl invite beta | tunctl join -`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 || args[0] == "" {
@@ -82,6 +95,9 @@ configuration. A peer that is there already is replaced with --replace only.`,
 	cmd.Flags().Var((*path)(&j.psk), "psk", "`path` of the pre-shared key to install, - for standard input")
 	cmd.Flags().BoolVar(&j.replace, "replace", false, "replace the peer or its pre-shared key if it is there already")
 	cmd.Flags().BoolVar(&j.dryRun, "dry-run", false, "check only, change nothing")
+	cmd.Flags().BoolVar(&j.yes, "yes", false, "do not ask")
+	cmd.Flags().BoolVar(&j.noWait, "no-wait", false, "do not wait until the tunnel is up")
+	cmd.Flags().StringSliceVar(&j.allow, "allow", nil, "`keys` by which the invitation may reach further than a tunnel needs")
 	return cmd
 }
 
@@ -100,15 +116,31 @@ func (j *joining) run(ctx context.Context, file string) error {
 		return err
 	}
 	report := joined{Schema: ctl.Schema, Peer: j.invite.Peer.Name, File: j.target, Result: result}
+	j.summarise()
 	if j.dryRun {
 		report.Result = joinChecked
 		return j.show(&report)
+	}
+	if err := j.ask(file, result); err != nil {
+		return err
 	}
 	if err := j.install(result); err != nil {
 		return err
 	}
 	j.apply(ctx, &report)
+	if j.inForce(&report) == nil && report.Reload != nil && !j.noWait {
+		t := j.program.awaitUp(ctx, report.Peer)
+		report.Tunnel = &t
+	}
 	return j.show(&report)
+}
+
+// ask has the administrator confirm what was shown, unless there is nothing to do.
+func (j *joining) ask(file, result string) error {
+	if j.yes || result == joinUnchanged && j.keyFile == "" {
+		return nil
+	}
+	return j.program.confirm("Install it?", file == "-" || j.psk == "-")
 }
 
 // read reads the invitation, and the pre-shared key if there is one to install.
@@ -195,6 +227,9 @@ func (j *joining) check() (result string, err error) {
 	if f := j.invite.For; !f.IsZero() && f != own {
 		return "", fmt.Errorf("this invitation is for the node with the public key %s, not for this one, %s", f, own)
 	}
+	if err := j.allowed(); err != nil {
+		return "", err
+	}
 	if result, err = j.compare(); err != nil {
 		return "", err
 	}
@@ -260,14 +295,18 @@ func (j *joining) show(report *joined) error {
 	p := j.program
 	if p.json {
 		p.writeJSON(report)
+		if report.Tunnel != nil && report.Tunnel.Why != "" {
+			return &reported{exitPartly}
+		}
 		return j.inForce(report)
 	}
 	p.printf("%s: %s: %s\n", report.Peer, report.Result, report.File)
-	j.summarise()
 	switch err := j.inForce(report); {
 	case err != nil:
 		j.explain(report)
 		return err
+	case report.Tunnel != nil:
+		return p.showTunnel(report.Peer, *report.Tunnel)
 	case report.Reload != nil:
 		p.printf("tund has taken it up: tunctl status %s\n", report.Peer)
 	case report.Next != "":
@@ -310,19 +349,25 @@ func (j *joining) explain(report *joined) {
 	j.program.complain("the file is there, but tund has not taken it up")
 }
 
-// summarise shows what the invitation brings: who takes it should know its addresses
+// summarise shows what the invitation brings: whoever takes it should know its addresses
 // and, above all, its routes and the bridge that it joins.
 func (j *joining) summarise() {
+	if j.program.json {
+		return
+	}
 	peer := &j.invite.Peer
+	j.program.printf("an invitation to a tunnel with %s:\n", peer.Name)
 	for _, line := range []struct {
 		key    string
 		values []string
 	}{
+		{"public key", []string{peer.PublicKey.String()}},
 		{"endpoints", texts(peer.Endpoints)},
 		{"interface", []string{peer.Interface}},
 		{"bridge", []string{peer.Bridge}},
 		{"addresses", texts(peer.Addresses)},
 		{"routes", texts(peer.Routes)},
+		{"key file", []string{peer.PresharedKeyFile}},
 	} {
 		if len(line.values) > 0 && cmp.Or(line.values...) != "" {
 			j.program.printf("  %-10s", line.key)

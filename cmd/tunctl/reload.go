@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"strconv"
 
@@ -10,27 +12,45 @@ import (
 )
 
 func newReload(p *program) *cobra.Command {
-	return &cobra.Command{
+	var wait bool
+	cmd := &cobra.Command{
 		Use:   "reload",
 		Short: "Load the configuration again",
 		Long: `Have tund load its configuration again and apply what has changed. Peers that
 have not changed lose nothing. A configuration with errors changes nothing. What
 can't be had now, such as a route that another program has, a bridge or an address
 to listen on that is not there yet, is named and tried again until it can; the
-rest works meanwhile.
+rest works meanwhile. With --wait it waits until the tunnels of new peers are up, or
+says why they are not (exit status 5).
 
 Each key that has changed is shown with its old and its new value, as the log has
 them too; of a secret only that it has changed.`,
-		Example: "  tunctl check && tunctl reload",
+		Example: "  tunctl check && tunctl reload --wait",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			result, err := p.client().Reload(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return p.showReload(result)
+			if err := p.showReload(result); err != nil || !wait || p.json {
+				return err
+			}
+			return p.awaitAdded(cmd.Context(), result.Peers)
 		},
 	}
+	cmd.Flags().BoolVar(&wait, "wait", false, "wait until new peers are up; not with --json")
+	return cmd
+}
+
+// awaitAdded waits for the tunnels of new peers.
+func (p *program) awaitAdded(ctx context.Context, peers []ctl.ReloadPeer) error {
+	var failed error
+	for _, peer := range peers {
+		if peer.Action == ctl.ActionAdded {
+			failed = cmp.Or(failed, p.showTunnel(peer.Name, p.awaitUp(ctx, peer.Name)))
+		}
+	}
+	return failed
 }
 
 // showReload prints what was done to each peer, what was refused, and what is missing.

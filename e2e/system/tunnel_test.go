@@ -100,7 +100,7 @@ func (p *pair) join() {
 		"\n[peer.beta]\npublic_key = %q\naddresses = [\"%s/30\"]\n", publicKey(p.beta), alphaInner))
 	invitation := p.alpha.Run("tunctl", "invite", "beta", "--endpoint", p.link.Addr(p.alpha.Node, 4).String())
 	p.beta.RunInput(invitation+"\n", "sh", "-c", "cat >/var/tmp/alpha.toml")
-	p.beta.Run("tunctl", "join", "/var/tmp/alpha.toml")
+	p.beta.Run("tunctl", "join", "--yes", "/var/tmp/alpha.toml")
 }
 
 // publicKey returns a machine's public key as its administrator asks for it.

@@ -35,6 +35,20 @@ func (p *Peer) Text() string {
 	return b.String()
 }
 
+// Changed returns the keys that have other values than their defaults, in the order of
+// the schema.
+func (p *Peer) Changed() []string {
+	usual := DefaultPeer()
+	usual.Interface = defaultInterface(p)
+	var all []string
+	for _, f := range peerFields {
+		if text := f.get(p); text != f.get(&usual) && text != "" {
+			all = append(all, f.Name)
+		}
+	}
+	return all
+}
+
 // DefaultPeer returns a peer whose keys have their defaults. It has no name and no
 // public key.
 func DefaultPeer() Peer {

@@ -41,7 +41,12 @@ type Invite struct {
 	// Notes tell the reader what is missing or comes separately, each on one line.
 	// Neither is read back.
 	Notes []string
+
+	dir string // where its relative paths begin; of one that was read
 }
+
+// keyFile is where an invitation has its pre-shared key, beside the main file.
+func keyFile(name string) string { return "../" + name + ".psk" }
 
 // directive begins a line that is for tunctl, not only for people.
 const directive = "#:"
@@ -74,7 +79,7 @@ func Parse(name, dir string, data []byte) (*Invite, error) {
 	case len(peers) != 1:
 		return nil, problem(name, 0, "holds %d peers, not one", len(peers))
 	}
-	return &Invite{For: invitee, Peer: peers[0]}, nil
+	return &Invite{For: invitee, Peer: peers[0], dir: dir}, nil
 }
 
 // readDirectives reads the comments before the first line that is none.

@@ -30,7 +30,7 @@ func New(node keys.PublicKey, peer *config.Peer, o Options) (*Invite, error) {
 	i.mirrorAddresses(peer, o.Addresses)
 	i.addNotes(peer)
 	if peer.PresharedKeyFile != "" {
-		i.Peer.PresharedKeyFile = "../" + o.Name + ".psk" // beside tund.toml
+		i.Peer.PresharedKeyFile = keyFile(o.Name)
 	}
 	return i, nil
 }
