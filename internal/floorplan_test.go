@@ -33,6 +33,7 @@ var layers = []map[string][]string{
 	{ // 1, edges: one facility of the system each
 		"internal/aead":              {"internal/keys"},
 		"internal/await":             {},
+		"internal/cli":               {},
 		"internal/journal":           {},
 		"internal/mantest":           {},
 		"internal/netcfg":            {"internal/parts"},
@@ -72,10 +73,10 @@ var layers = []map[string][]string{
 	},
 	{ // programs
 		"cmd/tund": {
-			"internal/aead", "internal/config", "internal/ctl", "internal/daemon", "internal/datapath", "internal/journal",
+			"internal/aead", "internal/cli", "internal/config", "internal/ctl", "internal/daemon", "internal/datapath", "internal/journal",
 			"internal/pipe", "internal/sandbox", "internal/sdnotify", "internal/tuntap", "internal/udp",
 		},
-		"cmd/tunctl": {"internal/config", "internal/ctl", "internal/invite", "internal/keys", "internal/netcfg"},
+		"cmd/tunctl": {"internal/cli", "internal/config", "internal/ctl", "internal/invite", "internal/keys", "internal/netcfg"},
 	},
 	{ // the system tests see the programs from outside only; bench borrows the cipher for a bound
 		"e2e/lab":    {},

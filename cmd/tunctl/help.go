@@ -4,35 +4,19 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"tund/internal/cli"
 )
 
-// helpText shows examples first: they answer most questions.
-const helpText = `{{with or .Long .Short}}{{. | trimTrailingWhitespaces}}{{end}}
-{{if .HasExample}}
-Examples:
-{{.Example}}
-{{end}}
-Usage:
-  {{.UseLine}}{{if .HasAvailableSubCommands}}
-  {{.CommandPath}} COMMAND{{end}}
-{{if .HasAvailableSubCommands}}
-Commands:{{range .Commands}}{{if or .IsAvailableCommand (eq .Name "help")}}
-  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}
-{{end}}{{if .HasAvailableLocalFlags}}
-Options:
-{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}
-{{end}}{{if .HasAvailableInheritedFlags}}
-Options of all commands:
-{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}
-{{end}}{{if not .HasParent}}
-Exit status: 0 done, 1 failed, 2 wrong usage, 3 tund not reachable, 4 not
+// statuses is the end of the help.
+const statuses = `Exit status: 0 done, 1 failed, 2 wrong usage, 3 tund not reachable, 4 not
 permitted, 5 partly done.
-{{end}}`
+`
 
-// addHelp gives the commands our help, and a command help that does not take every
+// addHelp gives the commands their help, and a command help that does not take every
 // word for a topic, as cobra's does.
 func addHelp(root *cobra.Command) {
-	root.SetHelpTemplate(helpText)
+	cli.Prepare(root, version, statuses)
 	root.SetHelpCommand(&cobra.Command{
 		Use:     "help [COMMAND]",
 		Short:   "Explain a command",

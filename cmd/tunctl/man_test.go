@@ -4,9 +4,11 @@ import (
 	"flag"
 	"io"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"tund/internal/ctl"
@@ -21,9 +23,37 @@ func TestManPageHasTheCommandsAndOptionsOfTheProgram(t *testing.T) {
 	t.Setenv("TUND_SOCKET", "")
 	root := newRoot(&program{stdout: io.Discard, stderr: io.Discard})
 	mantest.Check(t, manPage, *update, map[string]string{
-		"options":  mantest.Options(root.PersistentFlags()),
+		"options":  mantest.Options(root.LocalFlags()),
 		"commands": mantest.Commands(root),
 	})
+}
+
+// The page lists the commands that do something where no daemon is to be reached: each is tried.
+func TestManPageHasTheCommandsThatNeedNoDaemon(t *testing.T) {
+	page, err := os.ReadFile(manPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _, _ := strings.Cut(string(page), "need no daemon")
+	text = text[strings.LastIndex(text, "\n.Xr tund 8")+1:]
+	text = text[strings.Index(text, "until it is done."):]
+	var got, want []string
+	for _, word := range regexp.MustCompile(`(?m)^\.Cm (\S+)`).FindAllStringSubmatch(text, -1) {
+		got = append(got, word[1])
+	}
+	t.Setenv("TUND_SOCKET", filepath.Join(t.TempDir(), "none"))
+	for _, c := range newRoot(&program{stdout: io.Discard, stderr: io.Discard}).Commands() {
+		args := []string{c.Name()}
+		if strings.Contains(c.Use, "PEER") || strings.Contains(c.Use, "FILE") {
+			args = append(args, "no-such-peer-or-file")
+		}
+		if run(args, strings.NewReader(""), io.Discard, io.Discard) != exitUnreachable {
+			want = append(want, c.Name())
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the page lists %v, want %v", got, want)
+	}
 }
 
 // listed are the words that head the items of a section of the page.

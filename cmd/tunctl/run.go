@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tund/internal/cli"
 	"tund/internal/config"
 	"tund/internal/ctl"
 )
@@ -102,6 +103,7 @@ func newRoot(p *program) *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usagef("%v", err) })
 	addHelp(root)
 	addCompletion(root)
+	cli.Plain(root)
 	strict(root)
 	return root
 }

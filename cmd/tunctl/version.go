@@ -10,7 +10,10 @@ import (
 type versions struct {
 	Schema int     `json:"schema"`
 	Tunctl string  `json:"tunctl"`
-	Tund   *string `json:"tund"` // null: not reachable
+	Tund   *string `json:"tund"` // null: it has not said
+	Why    string  `json:"why"`  // it has not: "unreachable", "forbidden" or another code; "": it has
+
+	err error
 }
 
 func newVersion(p *program) *cobra.Command {
@@ -24,6 +27,9 @@ func newVersion(p *program) *cobra.Command {
 			answer, err := p.client().Version(cmd.Context())
 			if err == nil {
 				result.Tund = &answer.Version
+			} else {
+				_, code := classify(err)
+				result.Why, result.err = string(code), err
 			}
 			p.showVersions(result)
 			return nil
@@ -38,9 +44,15 @@ func (p *program) showVersions(v versions) {
 		return
 	}
 	p.printf("tunctl %s\n", v.Tunctl)
-	if v.Tund == nil {
+	status, _ := classify(v.err)
+	switch {
+	case v.Tund != nil:
+		p.printf("tund %s\n", *v.Tund)
+	case status == exitUnreachable:
 		p.printf("tund not reachable\n")
-		return
+	case status == exitForbidden:
+		p.printf("tund not permitted%s\n", hint(v.err, status))
+	default:
+		p.printf("tund not known: %v\n", v.err)
 	}
-	p.printf("tund %s\n", *v.Tund)
 }

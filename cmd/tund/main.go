@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tund/internal/cli"
 	"tund/internal/config"
 	"tund/internal/ctl"
 	"tund/internal/daemon"
@@ -57,7 +58,23 @@ func command() *cobra.Command {
 	}, newStopKind())
 	root.CompletionOptions.DisableDefaultCmd = true // tunctl is what is typed
 	root.SetHelpCommand(&cobra.Command{Hidden: true})
+	cli.Prepare(root, version, statuses)
+	cli.Plain(root)
+	hideFlagsInUse(root)
 	return root
+}
+
+// statuses is the end of the help.
+const statuses = `Exit status: 0 stopped by SIGTERM or SIGINT, or done; 1 failed; 78 configuration
+refused.
+`
+
+// hideFlagsInUse leaves "[flags]" out of usage lines, as the options are listed below.
+func hideFlagsInUse(root *cobra.Command) {
+	root.DisableFlagsInUseLine = true
+	for _, below := range root.Commands() {
+		below.DisableFlagsInUseLine = true
+	}
 }
 
 func socketPath() string {
