@@ -22,7 +22,8 @@ func (j *joining) allowed() error {
 		return err
 	}
 	var lines, keys []string
-	for _, reach := range j.invite.Reaches(host) {
+	j.reaches = j.invite.Reaches(host)
+	for _, reach := range j.reaches {
 		if !slices.Contains(j.allow, reach.Key) {
 			lines = append(lines, "  "+reach.Key+": "+reach.Effect)
 			keys = append(keys, reach.Key)

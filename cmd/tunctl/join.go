@@ -49,6 +49,7 @@ type joining struct {
 	yes     bool
 	noWait  bool
 	allow   []string // keys by which the invitation may reach further
+	reaches []invite.Reach
 
 	invite  *invite.Invite
 	text    []byte         // the invitation, which becomes the peer's file
@@ -363,6 +364,7 @@ func (j *joining) summarise() {
 	}{
 		{"public key", []string{peer.PublicKey.String()}},
 		{"endpoints", texts(peer.Endpoints)},
+		{"mode", []string{peer.Mode}},
 		{"interface", []string{peer.Interface}},
 		{"bridge", []string{peer.Bridge}},
 		{"addresses", texts(peer.Addresses)},
@@ -376,5 +378,8 @@ func (j *joining) summarise() {
 			}
 			j.program.printf("\n")
 		}
+	}
+	for _, reach := range j.reaches {
+		j.program.printf("  allowed:   %s: %s\n", reach.Key, reach.Effect)
 	}
 }

@@ -20,8 +20,8 @@ func TestKeyFilesThatOthersMayReplaceAreRefused(t *testing.T) {
 		words string // "": it is good
 	}{
 		"as it is":                    {func(*site) {}, ""},
-		"another owner":               {func(s *site) { s.chown("private.key", somebody) }, "private.key belongs to user 54321"},
-		"a directory of another user": {func(s *site) { s.chown(".", somebody) }, "belongs to user 54321, who can replace"},
+		"another owner":               {func(s *site) { s.disown("private.key") }, "private.key belongs to user 54321"},
+		"a directory of another user": {func(s *site) { s.disown(".") }, "belongs to user 54321, who can replace"},
 		"a directory that all may write to": {
 			func(s *site) { s.chmod(".", 0o777) }, "others may write to the directory",
 		},
@@ -31,7 +31,7 @@ func TestKeyFilesThatOthersMayReplaceAreRefused(t *testing.T) {
 		"a directory that root's group may write to": {func(s *site) { s.chmod(".", 0o775) }, ""},
 		"a directory as /tmp":                        {func(s *site) { s.chmod(".", os.ModeSticky|0o777) }, ""},
 		"another owner in a directory as /tmp": {
-			func(s *site) { s.chmod(".", os.ModeSticky|0o777); s.chown("private.key", somebody) }, "private.key belongs to user 54321",
+			func(s *site) { s.chmod(".", os.ModeSticky|0o777); s.disown("private.key") }, "private.key belongs to user 54321",
 		},
 		"a directory above that all may write to": {
 			func(s *site) { s.move("a/b/c"); s.chmod("a", 0o777) }, "a (mode 0777)",
@@ -83,7 +83,7 @@ func TestUserOfTheServiceIsTrustedToo(t *testing.T) {
 		t.Skip("only root can give files away")
 	}
 	s := newSite(t)
-	s.chown("private.key", somebody)
+	s.disown("private.key")
 	if _, err := config.LoadWith(s.path("tund.toml"), config.Options{User: somebody}); err != nil {
 		t.Error(err)
 	}
@@ -122,7 +122,7 @@ func (s *site) must(err error) {
 	}
 }
 
-func (s *site) chown(name string, uid int)  { s.must(os.Chown(s.path(name), uid, -1)) }
+func (s *site) disown(name string)          { s.must(os.Chown(s.path(name), somebody, -1)) }
 func (s *site) lchown(name string, uid int) { s.must(os.Lchown(s.path(name), uid, -1)) }
 func (s *site) chgrp(name string, gid int)  { s.must(os.Chown(s.path(name), -1, gid)) }
 func (s *site) remove(name string)          { s.must(os.Remove(s.path(name))) }

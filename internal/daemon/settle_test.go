@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -116,6 +117,28 @@ func TestFileThatIsOpenForWritingIsNotLoaded(t *testing.T) {
 	w.end()
 	w.after(writerLook)
 	w.want("closed", both+"; tun-c c", "")
+}
+
+// A writer that never ends is named in the log, once.
+func TestLogSaysOnceWhatAChangeWaitsFor(t *testing.T) {
+	for name, write := range map[string]func(w *slowWriter){
+		"a writer that has the file open": func(w *slowWriter) { w.begin(w.text("[peer.a]\n")) },
+		"a writer that has lost a peer":   func(w *slowWriter) { w.begin(w.text("[peer.a]\n")); w.end() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newSlowWriter(t)
+			var log strings.Builder
+			w.log = slog.New(slog.NewTextHandler(&log, nil))
+			write(w)
+			for range 100 {
+				w.told() // it goes on
+				w.after(calm / 2)
+			}
+			if n := strings.Count(log.String(), "level=WARN msg=\"configuration change waits\""); n != 1 {
+				t.Errorf("said %d times:\n%s", n, log.String())
+			}
+		})
+	}
 }
 
 func TestAdditionThatIsStillBeingWrittenIsNotLoadedEither(t *testing.T) {

@@ -52,7 +52,7 @@ func TestForeignInvitationReachesNoFurtherThanItsTunnel(t *testing.T) {
 		`preshared_key_file = "/etc/passwd"`:                        "preshared_key_file: the key is read from /etc/passwd",
 		`preshared_key_file = "alpha.psk"`:                          "preshared_key_file: the key is read from /etc/tund/peers.d/alpha.psk",
 		`enabled = false`:                                           "enabled: tunctl invite does not write this key",
-		`queue = 99`:                                                 "queue: tunctl invite does not write this key",
+		`queue = 99`:                                                "queue: tunctl invite does not write this key",
 	} {
 		if got := reaches(t, lines); got != want {
 			t.Errorf("%s: got\n%s\nwant\n%s", lines, got, want)
