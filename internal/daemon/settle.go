@@ -71,7 +71,7 @@ func (d *Daemon) onChange(ctx context.Context, now time.Time, e watch.Event) {
 func (d *Daemon) settle(ctx context.Context, now time.Time) {
 	before := d.watcher.Look()
 	if before.Writer != "" {
-		d.wait(now, writerLook, before.Writer+" is open for writing")
+		d.waitForWriter(now, before.Writer)
 		return
 	}
 	cfg, err := config.Load(d.o.Config)
@@ -85,7 +85,7 @@ func (d *Daemon) settle(ctx context.Context, now time.Time) {
 	}
 	switch {
 	case after.Writer != "":
-		d.wait(now, writerLook, after.Writer+" is open for writing")
+		d.waitForWriter(now, after.Writer)
 	case changed:
 		d.wait(now, writerLook, path+" is changing")
 	case lost != "" && rest > 0:
@@ -109,6 +109,12 @@ func filesOf(cfg *config.Config, err error) []string {
 		return slices.Clone(cfg.Files)
 	}
 	return nil
+}
+
+// waitForWriter puts a change off while somebody has a file open, which is no calm.
+func (d *Daemon) waitForWriter(now time.Time, file string) {
+	d.settling.changed = now
+	d.wait(now, writerLook, file+" is open for writing")
 }
 
 // wait puts a change off, and says why where that takes long.

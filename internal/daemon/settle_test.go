@@ -216,6 +216,20 @@ func TestFileThatIsCompletedLaterLosesNothing(t *testing.T) {
 	}
 }
 
+// The calm begins when the file is closed: a writer that was killed has not left it alone before.
+func TestWriterThatDiesLateLosesNothingAtOnce(t *testing.T) {
+	w := newSlowWriter(t)
+	w.begin(w.text("[peer.a]\n"))
+	for range 10 {
+		w.after(calm)
+	}
+	w.end()
+	w.after(writerLook)
+	w.want("killed", both, "it loses peer b")
+	w.after(calm - writerLook)
+	w.want("calm", onlyOne, "")
+}
+
 func TestPeerThatMovesToAnotherFileIsNotRemovedOnTheWay(t *testing.T) {
 	w := newSlowWriter(t)
 	full := w.text(twoPeers)

@@ -1,10 +1,15 @@
 package watch_test
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"tund/internal/watch"
 )
@@ -73,3 +78,35 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// The service's user is not the owner of its files; CAP_LEASE is what it needs to see their writers.
+func TestWriterOfAnotherUsersFileIsSeenWithTheCapability(t *testing.T) {
+	if file := os.Getenv(lookAt); file != "" { // the other user
+		fmt.Println("writer=" + watch.TakeLook([]string{file}).Writer)
+		return
+	}
+	if os.Getuid() != 0 {
+		t.Skip("only root can become another user")
+	}
+	dir, err := os.MkdirTemp("/tmp", "look") // TempDir is closed to others
+	must(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	must(t, os.Chmod(dir, 0o755))
+	file := filepath.Join(dir, "tund.toml")
+	f, err := os.Create(file)
+	must(t, err)
+	defer func() { _ = f.Close() }()
+	for want, capabilities := range map[string][]uintptr{"": nil, file: {unix.CAP_LEASE}} {
+		cmd := exec.Command("/proc/self/exe", "-test.run=^TestWriterOfAnotherUsersFileIsSeenWithTheCapability$")
+		cmd.Dir = "/"
+		cmd.Env = append(os.Environ(), lookAt+"="+file)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 54321, Gid: 54321}, AmbientCaps: capabilities}
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "writer="+want+"\n") {
+			t.Errorf("with capabilities %v: %v, %s", capabilities, err, out)
+		}
+	}
+}
+
+// lookAt is the variable that makes this program another user's.
+const lookAt = "TUND_TEST_LOOK_AT"
