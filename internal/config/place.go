@@ -19,21 +19,37 @@ const maxLinks = 40
 const writers fs.FileMode = 0o022
 
 // CheckPlace returns why a secret at path is not safe, as sshd's StrictModes does it: somebody
-// else than root and the user whose id is given could put another file in its place. That is so
+// else than root and the user whose id is given could put another file in its place; with root's
+// id, the user tund may, too. That is so
 // if another user owns the file, a link on the way or a directory, or may write to a directory,
 // which the sticky bit makes harmless for what is root's or that user's own. What is missing
 // at the end of path is safe.
 func CheckPlace(path string, uid int) error {
-	o := owners{uid: uint32(uid), gid: uint32(os.Getegid()), own: uid == os.Geteuid()}
-	o.mapped = !inUserNamespace()
-	return o.check(path)
+	return newOwners(uid, user.Lookup).check(path)
 }
+
+// serviceUser is the user of the packaged service. A tund that root runs has children that are
+// this user, and its key file may be that of the package.
+const serviceUser = "tund"
 
 // owners are those whose files are trusted.
 type owners struct {
 	uid, gid uint32
-	own      bool // uid and gid are this process's
-	mapped   bool // every user has an id here
+	service  uint32 // of root: serviceUser
+	own      bool   // uid and gid are this process's
+	mapped   bool   // every user has an id here
+}
+
+func newOwners(uid int, lookup func(name string) (*user.User, error)) *owners {
+	o := &owners{uid: uint32(uid), gid: uint32(os.Getegid()), own: uid == os.Geteuid(), mapped: !inUserNamespace()}
+	if uid != 0 {
+		return o
+	}
+	if u, err := lookup(serviceUser); err == nil {
+		id, _ := strconv.ParseUint(u.Uid, 10, 32) // 0 is root, which is trusted anyway
+		o.service = uint32(id)
+	}
+	return o
 }
 
 // overflowID is what the kernel shows of an owner that has no id in a user namespace.
@@ -45,10 +61,18 @@ func inUserNamespace() bool {
 	return err == nil && !bytes.Equal(bytes.Join(bytes.Fields(text), []byte(" ")), []byte("0 0 4294967295"))
 }
 
+// String names the users that may own a file.
+func (o *owners) String() string {
+	if o.uid == 0 {
+		return "root"
+	}
+	return "root or " + userName(o.uid)
+}
+
 // trusted says whether a file of this user is as good as root's. In a user namespace the owner
 // without an id is whoever set it up, for want of better knowledge.
 func (o *owners) trusted(uid uint32) bool {
-	return uid == 0 || uid == o.uid || !o.mapped && uid == overflowID
+	return uid == 0 || uid == o.uid || uid == o.service || !o.mapped && uid == overflowID
 }
 
 // check follows path as the kernel does, element by element.
@@ -101,7 +125,7 @@ func (o *owners) judge(at string, dir fs.FileInfo, next string, entry fs.FileInf
 		return nil
 	}
 	if owner := ownerOf(entry); !o.trusted(owner) && !entry.IsDir() { // a directory is judged with what it holds
-		return fmt.Errorf("%s belongs to %s, and not to root or %s", next, userName(owner), userName(o.uid))
+		return fmt.Errorf("%s belongs to %s, not to %s", next, userName(owner), o)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -147,4 +148,14 @@ func (s *site) move(dir string) {
 	s.must(os.MkdirAll(s.path(dir), 0o755))
 	s.must(os.Rename(s.path("private.key"), s.path(dir+"/private.key")))
 	s.write("tund.toml", strings.Replace(nodeTable, `"private.key"`, `"`+dir+`/private.key"`, 1))
+}
+
+// The package's key belongs to the user tund, and in a container root may run tund with it.
+func TestRootTrustsTheUserTund(t *testing.T) {
+	if !config.RootTrusts(somebody, strconv.Itoa(somebody)) || !config.RootTrusts(0, "") {
+		t.Error("the key of the package is refused")
+	}
+	if config.RootTrusts(somebody, "") || config.RootTrusts(somebody, strconv.Itoa(somebody+1)) {
+		t.Error("somebody else's key is taken")
+	}
 }
