@@ -29,7 +29,7 @@ const (
 
 // sourceBuckets is how many token buckets the sources share, so that strangers with many addresses
 // need no memory. Which one a source has is a secret of this run.
-const sourceBuckets = 1024
+const sourceBuckets = 512
 
 // budget bounds how many handshakes begin: of one source, and of all. It is safe for concurrent
 // use.

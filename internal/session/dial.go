@@ -104,7 +104,7 @@ func handshake(ctx context.Context, stream *tls.Conn) error {
 // allows strangers to cause: it says nothing.
 func handshakeError(err error, peer keys.PublicKey) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) {
-		return fmt.Errorf("handshake: no answer: is %s the public key there? (or it has too many connections) %w", peer, err)
+		return fmt.Errorf("handshake: no answer: %s is not the public key there, or too many connections are: %w", peer, err)
 	}
 	return fmt.Errorf("handshake: %w", err)
 }

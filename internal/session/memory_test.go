@@ -15,26 +15,27 @@ import (
 	"tund/internal/keys"
 )
 
-// street is where listeners of one node are reached in memory, in virtual time, from any address.
-type street struct {
+// memoryNode is a node whose listeners are reached in memory, in virtual time, from any address.
+type memoryNode struct {
 	t         *testing.T
+	log       *slog.Logger
 	identity  *keys.Identity
 	admission *Admission
 	preferred netip.Prefix // whose addresses are
 	accepted  chan *Conn
 }
 
-func inStreet(t *testing.T, test func(t *testing.T, s *street)) {
+func inMemoryNode(t *testing.T, test func(t *testing.T, s *memoryNode)) {
 	synctest.Test(t, func(t *testing.T) {
-		test(t, &street{t: t, identity: seed(2), admission: NewAdmission(), accepted: make(chan *Conn, 100)})
+		test(t, &memoryNode{t: t, log: slog.New(slog.DiscardHandler), identity: seed(2), admission: NewAdmission(), accepted: make(chan *Conn, 100)})
 	})
 }
 
 // listen starts one more listener, for peers with these keys.
-func (s *street) listen(known ...keys.PublicKey) *door {
-	d := &door{arrivals: make(chan net.Conn), closed: make(chan struct{})}
+func (s *memoryNode) listen(known ...keys.PublicKey) *memoryListener {
+	d := &memoryListener{arrivals: make(chan net.Conn), closed: make(chan struct{})}
 	l, err := ListenOn(d, ListenerOptions{
-		Log: slog.New(slog.DiscardHandler), Identity: s.identity, Admission: s.admission,
+		Log: s.log, Identity: s.identity, Admission: s.admission,
 		Known:     func(k keys.PublicKey) bool { return slices.Contains(known, k) },
 		Preferred: func(a netip.Addr) bool { return s.preferred.IsValid() && s.preferred.Contains(a) },
 		Accepted:  func(c *Conn) { s.accepted <- c },
@@ -54,14 +55,14 @@ func (s *street) listen(known ...keys.PublicKey) *door {
 	return d
 }
 
-// door is a net.Listener in memory.
-type door struct {
+// memoryListener is a net.Listener in memory.
+type memoryListener struct {
 	arrivals chan net.Conn
 	once     sync.Once
 	closed   chan struct{}
 }
 
-func (d *door) Accept() (net.Conn, error) {
+func (d *memoryListener) Accept() (net.Conn, error) {
 	select {
 	case c := <-d.arrivals:
 		return c, nil
@@ -70,15 +71,15 @@ func (d *door) Accept() (net.Conn, error) {
 	}
 }
 
-func (d *door) Close() error {
+func (d *memoryListener) Close() error {
 	d.once.Do(func() { close(d.closed) })
 	return nil
 }
 
-func (d *door) Addr() net.Addr { return &net.TCPAddr{} }
+func (d *memoryListener) Addr() net.Addr { return &net.TCPAddr{} }
 
 // connect gives the client's end of a new connection, and what can be seen of the other.
-func (d *door) connect(from netip.Addr) (net.Conn, *observed) {
+func (d *memoryListener) connect(from netip.Addr) (net.Conn, *observed) {
 	here, there := net.Pipe()
 	o := &observed{Conn: there, from: from, begun: time.Now()}
 	d.arrivals <- o
@@ -147,7 +148,7 @@ func firstRecord(t *testing.T, listener keys.PublicKey) []byte {
 }
 
 // stall knows the listener's public key, and takes its answer without a word to it.
-func (d *door) stall(from netip.Addr, opening []byte) *observed {
+func (d *memoryListener) stall(from netip.Addr, opening []byte) *observed {
 	c, o := d.connect(from)
 	go func() {
 		if _, err := c.Write(opening); err == nil {
@@ -159,7 +160,7 @@ func (d *door) stall(from netip.Addr, opening []byte) *observed {
 }
 
 // dial is a peer that does as it should, and says whether it has got through.
-func (d *door) dial(t *testing.T, from netip.Addr, id *keys.Identity, listener keys.PublicKey) error {
+func (d *memoryListener) dial(t *testing.T, from netip.Addr, id *keys.Identity, listener keys.PublicKey) error {
 	t.Helper()
 	config, err := clientConfig(id, listener)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"time"
@@ -51,7 +52,10 @@ func (l *Listener) receive(ctx context.Context, raw net.Conn, p *pending) {
 		a.count(err)
 	}
 	l.o.Log.Debug("connection refused", "endpoint", addrPort(raw.RemoteAddr()).String(), "err", err)
-	abort(raw)
+	if a.stage == awaitingPrelude {
+		abort(raw)
+	}
+	_ = raw.Close() // without a reset, which could overtake what TLS or CLOSE has to say
 }
 
 func (a *arrival) authenticate(ctx context.Context) (*Conn, error) {
@@ -147,8 +151,11 @@ func (a *arrival) isKnown(peer keys.PublicKey) bool {
 // refuse tells a node that has proven its key that it is no peer of this one.
 func (a *arrival) refuse(stream *tls.Conn, peer keys.PublicKey) {
 	remote := addrPort(a.raw.RemoteAddr())
-	a.l.o.Admission.refused.addKey(peer, remote, time.Now())
-	a.l.o.Log.Warn("unknown public key refused", "key", peer.String(), "endpoint", remote.String())
+	level := slog.LevelDebug // it tries again and again
+	if a.l.o.Admission.refused.addKey(peer, remote, time.Now()) {
+		level = slog.LevelWarn
+	}
+	a.l.o.Log.Log(context.Background(), level, "unknown public key refused", "key", peer.String(), "endpoint", remote.String())
 	lastWord(stream, Close{Code: CloseUnknownKey, Text: fmt.Sprintf("public key %s is not configured at the remote node", peer)})
 }
 

@@ -38,8 +38,9 @@ type refusals struct {
 	keys []RefusedKey // the one that came last is the last
 }
 
-// addKey remembers an unknown key, if need be in the place of the one that came longest ago.
-func (r *refusals) addKey(key keys.PublicKey, remote netip.AddrPort, now time.Time) {
+// addKey remembers an unknown key, if need be in the place of the one that came longest ago. It says
+// whether it was not remembered before.
+func (r *refusals) addKey(key keys.PublicKey, remote netip.AddrPort, now time.Time) (isNew bool) {
 	r.unknown.Add(1)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -55,6 +56,7 @@ func (r *refusals) addKey(key keys.PublicKey, remote netip.AddrPort, now time.Ti
 	entry.Remote, entry.Last = remote, now
 	entry.Count++
 	r.keys = append(r.keys, entry)
+	return at < 0
 }
 
 // Refused gives the counters.

@@ -1,9 +1,12 @@
 package session
 
 import (
+	"bytes"
 	"crypto/tls"
+	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,7 +56,7 @@ func TestWhoProvesNothingCannotFindOutWhichKeysAreConfigured(t *testing.T) {
 }
 
 func TestStalledHandshakesKeepNoPeerOut(t *testing.T) {
-	inStreet(t, func(t *testing.T, s *street) {
+	inMemoryNode(t, func(t *testing.T, s *memoryNode) {
 		a, listener := seed(1), s.identity.Public()
 		d := s.listen(a.Public())
 		record := firstRecord(t, listener)
@@ -78,7 +81,7 @@ func TestStalledHandshakesKeepNoPeerOut(t *testing.T) {
 }
 
 func TestPeersAreExpectedWhereStrangersFloodTheListener(t *testing.T) {
-	inStreet(t, func(t *testing.T, s *street) {
+	inMemoryNode(t, func(t *testing.T, s *memoryNode) {
 		s.preferred = netip.MustParsePrefix("198.51.100.0/24")
 		a, listener := seed(1), s.identity.Public()
 		d := s.listen(a.Public())
@@ -113,8 +116,30 @@ func TestPeersAreExpectedWhereStrangersFloodTheListener(t *testing.T) {
 	})
 }
 
+func TestUnknownKeyThatTriesAgainIsLoggedOnce(t *testing.T) {
+	inMemoryNode(t, func(t *testing.T, s *memoryNode) {
+		var lines bytes.Buffer
+		s.log = slog.New(slog.NewTextHandler(&lines, nil))
+		d, unknown := s.listen(), seed(3)
+		for range 5 {
+			if err := d.dial(t, addr4(7), unknown, s.identity.Public()); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			synctest.Wait()
+		}
+		want := "level=WARN msg=\"unknown public key refused\" key=\"" + unknown.Public().String() + "\" endpoint=10.0.0.7:4000"
+		if text := lines.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, want) {
+			t.Errorf("%s is not once %s", text, want)
+		}
+		if found := s.admission.RefusedKeys(); len(found) != 1 || found[0].Count != 5 {
+			t.Errorf("%+v", found)
+		}
+	})
+}
+
 func TestClientHasTwoSecondsAfterOurAnswer(t *testing.T) {
-	inStreet(t, func(t *testing.T, s *street) {
+	inMemoryNode(t, func(t *testing.T, s *memoryNode) {
 		d := s.listen()
 		o := d.stall(addr4(1), appendPrelude(s.identity.Public(), firstRecord(t, s.identity.Public())))
 		time.Sleep(time.Minute)
@@ -128,7 +153,7 @@ func TestClientHasTwoSecondsAfterOurAnswer(t *testing.T) {
 }
 
 func TestAllListenersOfANodeRememberPreludes(t *testing.T) {
-	inStreet(t, func(t *testing.T, s *street) {
+	inMemoryNode(t, func(t *testing.T, s *memoryNode) {
 		one, other := s.listen(), s.listen()
 		opening := appendPrelude(s.identity.Public(), firstRecord(t, s.identity.Public()))
 		first := one.stall(addr4(1), opening)
@@ -145,32 +170,34 @@ func TestAllListenersOfANodeRememberPreludes(t *testing.T) {
 }
 
 func TestScannerSeesTheSameWhateverItSends(t *testing.T) {
-	good := func(t *testing.T, s *street) []byte {
+	good := func(t *testing.T, s *memoryNode) []byte {
 		return appendPrelude(s.identity.Public(), firstRecord(t, s.identity.Public()))
 	}
-	sent := map[string]func(t *testing.T, s *street) []byte{
-		"nothing":  func(*testing.T, *street) []byte { return nil },
-		"one byte": func(*testing.T, *street) []byte { return []byte{22} },
-		"a request": func(*testing.T, *street) []byte {
+	sent := map[string]func(t *testing.T, s *memoryNode) []byte{
+		"nothing":  func(*testing.T, *memoryNode) []byte { return nil },
+		"one byte": func(*testing.T, *memoryNode) []byte { return []byte{22} },
+		"a request": func(*testing.T, *memoryNode) []byte {
 			return []byte("GET / HTTP/1.1\r\nHost: example.net\r\nAccept: */*\r\n\r\n\r\n\r\n")
 		},
-		"half a prelude":      func(t *testing.T, s *street) []byte { return good(t, s)[:40] },
-		"a ClientHello alone": func(t *testing.T, s *street) []byte { return firstRecord(t, s.identity.Public()) },
-		"a record too long":   func(*testing.T, *street) []byte { return append(make([]byte, randomSize+macSize), 22, 3, 1, 0x40, 0) },
-		"another ClientHello": func(t *testing.T, s *street) []byte {
+		"half a prelude":      func(t *testing.T, s *memoryNode) []byte { return good(t, s)[:40] },
+		"a ClientHello alone": func(t *testing.T, s *memoryNode) []byte { return firstRecord(t, s.identity.Public()) },
+		"a record too long": func(*testing.T, *memoryNode) []byte {
+			return append(make([]byte, randomSize+macSize), 22, 3, 1, 0x40, 0)
+		},
+		"another ClientHello": func(t *testing.T, s *memoryNode) []byte {
 			return append(good(t, s)[:randomSize+macSize], firstRecord(t, s.identity.Public())...)
 		},
-		"half a record": func(t *testing.T, s *street) []byte { return good(t, s)[:200] },
-		"for another listener": func(t *testing.T, _ *street) []byte {
+		"half a record": func(t *testing.T, s *memoryNode) []byte { return good(t, s)[:200] },
+		"for another listener": func(t *testing.T, _ *memoryNode) []byte {
 			return appendPrelude(seed(5).Public(), firstRecord(t, seed(5).Public()))
 		},
-		"much": func(*testing.T, *street) []byte { return make([]byte, 1<<20) },
-		"a replay": func(t *testing.T, s *street) []byte {
+		"much": func(*testing.T, *memoryNode) []byte { return make([]byte, 1<<20) },
+		"a replay": func(t *testing.T, s *memoryNode) []byte {
 			opening := good(t, s)
 			s.admission.seen.add([randomSize]byte(opening))
 			return opening
 		},
-		"more than its budget": func(t *testing.T, s *street) []byte {
+		"more than its budget": func(t *testing.T, s *memoryNode) []byte {
 			for s.admission.budgets[ordinary].take(sourceOf(addr4(1))) {
 			}
 			return good(t, s)
@@ -178,7 +205,7 @@ func TestScannerSeesTheSameWhateverItSends(t *testing.T) {
 	}
 	for name, send := range sent {
 		for _, leaves := range []bool{false, true} {
-			inStreet(t, func(t *testing.T, s *street) {
+			inMemoryNode(t, func(t *testing.T, s *memoryNode) {
 				c, o := s.listen().connect(addr4(1))
 				go func() {
 					_, _ = c.Write(send(t, s))
@@ -203,7 +230,7 @@ func TestScannerSeesTheSameWhateverItSends(t *testing.T) {
 }
 
 func TestConnectionThatMakesRoomIsResetLikeAllOthers(t *testing.T) {
-	inStreet(t, func(t *testing.T, s *street) {
+	inMemoryNode(t, func(t *testing.T, s *memoryNode) {
 		d := s.listen()
 		var all []*observed
 		for range maxPreludesPerHost + 1 {

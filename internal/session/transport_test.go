@@ -273,7 +273,7 @@ func TestDialToAnotherKeySaysWhatMayBeWrong(t *testing.T) {
 	h := startListener(t, "127.0.0.1:0", b, a.Public())
 	d := Dialer{Identity: a}
 	_, err := d.Dial(t.Context(), h.target(), c.Public(), nil)
-	if err == nil || !strings.Contains(err.Error(), "is "+c.Public().String()+" the public key there?") {
+	if err == nil || !strings.Contains(err.Error(), c.Public().String()+" is not the public key there") {
 		t.Errorf("%v", err)
 	}
 }
