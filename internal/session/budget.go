@@ -1,8 +1,9 @@
 package session
 
 import (
-	"hash/maphash"
+	"maps"
 	"net/netip"
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -27,16 +28,16 @@ const (
 	answerLimit = answerSeconds * time.Second
 )
 
-// sourceBuckets is how many token buckets the sources share, so that strangers with many addresses
-// need no memory. Which one a source has is a secret of this run.
-const sourceBuckets = 512
+// maxSources is how many hosts, or sites, are told apart. Only so many that try at a time come
+// beyond it that the limit for all has long been reached.
+const maxSources = 4096
 
 // budget bounds how many handshakes begin: of one source, and of all. It is safe for concurrent
 // use.
 type budget struct {
 	all   *rate.Limiter
-	hosts buckets
-	sites buckets
+	hosts *buckets
+	sites *buckets
 }
 
 func newBudget(perSecond rate.Limit, burst int) *budget {
@@ -52,19 +53,44 @@ func (b *budget) take(s source) bool {
 	return b.hosts.take(s.host) && (!s.site.IsValid() || b.sites.take(s.site)) && b.all.Allow()
 }
 
+// buckets hold a token bucket for each source that has taken something of late. Safe for
+// concurrent use.
 type buckets struct {
-	seed maphash.Seed
-	of   [sourceBuckets]*rate.Limiter
+	perSecond rate.Limit
+	burst     int
+
+	mu    sync.Mutex
+	of    map[netip.Prefix]*rate.Limiter
+	swept time.Time
 }
 
-func newBuckets(perSecond rate.Limit, burst int) buckets {
-	b := buckets{seed: maphash.MakeSeed()}
-	for i := range b.of {
-		b.of[i] = rate.NewLimiter(perSecond, burst)
-	}
-	return b
+func newBuckets(perSecond rate.Limit, burst int) *buckets {
+	return &buckets{perSecond: perSecond, burst: burst, of: make(map[netip.Prefix]*rate.Limiter)}
 }
 
+// take asks the bucket of a source. One that can't be told apart any more has all it wants here.
 func (b *buckets) take(p netip.Prefix) bool {
-	return b.of[maphash.Comparable(b.seed, p)%sourceBuckets].Allow()
+	now := time.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sweepLocked(now)
+	l := b.of[p]
+	if l == nil {
+		if len(b.of) >= maxSources {
+			return true
+		}
+		l = rate.NewLimiter(b.perSecond, b.burst)
+		b.of[p] = l
+	}
+	return l.AllowN(now, 1)
+}
+
+// sweepLocked forgets the buckets that are full again, as new ones are.
+func (b *buckets) sweepLocked(now time.Time) {
+	refill := time.Duration(float64(b.burst) / float64(b.perSecond) * float64(time.Second))
+	if now.Sub(b.swept) < refill {
+		return
+	}
+	b.swept = now
+	maps.DeleteFunc(b.of, func(_ netip.Prefix, l *rate.Limiter) bool { return l.TokensAt(now) >= float64(b.burst) })
 }
