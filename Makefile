@@ -47,8 +47,8 @@ bench: build ## tund beside other tunnels; writes docs/performance.md (root, 45 
 	scripts/install-bench
 	go run ./e2e/bench $(BENCHFLAGS)
 
-test: install-needs ## everything; what CI runs (root)
-	scripts/beside "rootfs lint fuzz test-deb no-cgo" race e2e e2e-race test-system
+test: install-needs ## everything, side by side; what CI runs (root)
+	$(MAKE) --no-print-directory -j4 --output-sync=target test-system race e2e fuzz e2e-race lint test-deb no-cgo
 
 lint: ## format, vet, linters
 	test -z "$$(gofmt -l cmd docs e2e internal packaging scripts | tee /dev/stderr)"
@@ -63,10 +63,10 @@ no-cgo: ## what is different where there is no C compiler
 	CGO_ENABLED=0 $(with) tools -- go test $(BUILD) ./internal/aead ./cmd/tund
 
 e2e: ## whole daemons in network namespaces (root)
-	$(with) tools -- go test -count=1 -timeout 15m -parallel 6 ./e2e ./e2e/lab ./e2e/bench ./e2e/demo
+	$(with) tools -- go test -count=1 -timeout 15m -parallel 12 ./e2e ./e2e/lab ./e2e/bench ./e2e/demo
 
 e2e-race: ## the same with programs that look for data races
-	TUND_RACE=1 $(with) tools -- go test -count=1 -timeout 15m -parallel 8 ./e2e
+	TUND_RACE=1 $(with) tools -- go test -count=1 -timeout 15m -parallel 12 ./e2e
 
 fuzz: ## every fuzz target for FUZZTIME
 	$(with) tools -- scripts/fuzz $(FUZZTIME)
@@ -76,7 +76,7 @@ rootfs: install-needs ## what test-system boots, which it would make itself
 
 test-system: ## the package on whole Debian systems, booted with systemd (root)
 	scripts/install-needs tools system deb
-	$(with) tools system deb -- go test -count=1 -timeout 15m -parallel 4 ./e2e/system
+	$(with) tools system deb -- go test -count=1 -timeout 15m -parallel 6 ./e2e/system
 
 test-vm: ## set clocks and short memory, on a machine of its own that qemu emulates (root, amd64)
 	scripts/install-needs tools system deb vm

@@ -265,7 +265,7 @@ func finish(program, stdin string, as *syscall.Credential, args []string) Result
 func Finish(cmd *exec.Cmd, stdin string, limit time.Duration) Result {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
-	cmd.WaitDelay = time.Second // for what it may have started with the same output
+	cmd.WaitDelay = Patience // for what it may have started with the same output
 	if err := cmd.Start(); err != nil {
 		return Result{Stderr: err.Error(), Code: -1}
 	}
