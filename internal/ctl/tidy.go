@@ -59,8 +59,8 @@ func tidy(v reflect.Value) (changed bool) {
 			v.Set(c)
 		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			if f := v.Field(i); f.CanSet() {
+		for _, f := range v.Fields() {
+			if f.CanSet() {
 				changed = tidy(f) || changed
 			}
 		}

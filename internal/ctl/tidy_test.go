@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -56,8 +57,8 @@ func spoil(v reflect.Value) {
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
 		spoil(v.Index(1))
 	case reflect.Struct:
-		for i := range v.NumField() {
-			if f := v.Field(i); f.CanSet() {
+		for _, f := range v.Fields() {
+			if f.CanSet() {
 				spoil(f)
 			}
 		}
@@ -78,8 +79,8 @@ func texts(v reflect.Value) []string {
 			all = append(all, texts(v.Index(i))...)
 		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			if f := v.Field(i); f.CanSet() {
+		for _, f := range v.Fields() {
+			if f.CanSet() {
 				all = append(all, texts(f)...)
 			}
 		}
@@ -138,7 +139,7 @@ func TestClientTidiesWhatItIsAnswered(t *testing.T) {
 	})}
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(listener) }() // ends with Close
-	defer func() { _ = server.Close(); <-done }()
+	defer func() { _ = errors.Join(server.Close(), <-done) }()
 	client := NewClient(path, 0)
 	status, err := client.Status(t.Context())
 	if err != nil || status.Node.Name != "a; b\ufffd[2J" {
