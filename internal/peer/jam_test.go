@@ -2,6 +2,7 @@ package peer_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,36 +34,36 @@ func overRelays(t *testing.T, f func(t *testing.T, w *two)) {
 }
 
 // resets counts how often a message of type M was lost with its session, at most limit times.
-func resets[M session.Message](w *two, limit int) *int {
-	count := new(int)
+func resets[M session.Message](w *two, limit int) *atomic.Int32 {
+	count := new(atomic.Int32)
 	w.cutAt(func(m session.Message) bool {
-		if _, ok := m.(M); !ok || *count >= limit {
+		if _, ok := m.(M); !ok || int(count.Load()) >= limit {
 			return false
 		}
-		*count++
+		count.Add(1)
 		return true
 	})
 	return count
 }
 
 // reached waits until so many sessions were reset, for as long as no key ends by its age.
-func reached(t *testing.T, count *int, limit int) {
+func reached(t *testing.T, count *atomic.Int32, limit int) {
 	t.Helper()
 	for range 50 * 60 {
-		if *count == limit {
+		if int(count.Load()) == limit {
 			return
 		}
 		time.Sleep(time.Second)
 	}
-	t.Fatalf("only %d of %d exchanges have come so far", *count, limit)
+	t.Fatalf("only %d of %d exchanges have come so far", count.Load(), limit)
 }
 
 // Whatever a session was reset at, and however often, the next one that lives gets a key.
 func TestSlotsOfSessionsThatWereResetLeaveRoomForANewKey(t *testing.T) {
 	const often = 20
-	for name, reset := range map[string]func(w *two) *int{
-		"instead of the reply": func(w *two) *int { return resets[session.RekeyReply](w, often) },
-		"instead of the end":   func(w *two) *int { return resets[session.RekeyDone](w, often) },
+	for name, reset := range map[string]func(w *two) *atomic.Int32{
+		"instead of the reply": func(w *two) *atomic.Int32 { return resets[session.RekeyReply](w, often) },
+		"instead of the end":   func(w *two) *atomic.Int32 { return resets[session.RekeyDone](w, often) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			overRelays(t, func(t *testing.T, w *two) {
