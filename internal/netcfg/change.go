@@ -25,7 +25,7 @@ type change struct {
 
 	dry     bool // nothing is done: what would be is missing
 	keepMTU bool // it is not looked at
-	done    bool // something had to be done
+	done    int  // how often something had to be done
 	missing parts.List
 	stuck   []address // that should go and could not
 }
@@ -36,7 +36,9 @@ func (c *change) do(f func() error) error {
 		return ErrTaken
 	}
 	err := f()
-	c.done = c.done || err == nil
+	if err == nil {
+		c.done++
+	}
 	return err
 }
 

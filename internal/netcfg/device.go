@@ -2,6 +2,7 @@ package netcfg
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -104,7 +105,7 @@ func (c *change) apply(d *device) {
 }
 
 // repair brings an interface back to what is wanted. With dry it only looks. mended tells that
-// something had to be done, changed that something else is missing than before.
+// something was put back that had been taken, changed that something else is missing than before.
 func (m *Manager) repair(iface string, dry bool) (mended, changed bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -119,5 +120,15 @@ func (m *Manager) repair(iface string, dry bool) (mended, changed bool) {
 	before := d.missing
 	c.dry, c.keepMTU = dry, !before.Has("mtu")
 	c.apply(d)
-	return c.done, !d.missing.Same(before)
+	return c.done > came(before, d.missing), !d.missing.Same(before)
+}
+
+// came counts what was missing, since it could not be had, and is there now.
+func came(before, now parts.List) (n int) {
+	for _, m := range before {
+		if !errors.Is(m.Err, ErrTaken) && !now.Has(m.Part) {
+			n++
+		}
+	}
+	return n
 }

@@ -19,8 +19,8 @@ const (
 // Observer hears what Watch finds and does. Its functions are called by the goroutine of Watch, and
 // may be nil.
 type Observer struct {
-	// Changed is called when something was put back on an interface (mended), and when something else
-	// is missing than before: Missing tells what.
+	// Changed is called when something that had been taken from an interface was put back (mended), and when
+	// something else is missing than before: Missing tells what.
 	Changed func(iface string, mended bool)
 	// Arrived is called when an address or a link has come to this machine.
 	Arrived func()

@@ -187,7 +187,7 @@ func TestARouteThatAnotherHasTakenIsHadWhenThatOneGoes(t *testing.T) {
 	await(t, r.mended)
 	wantMissing(t, m.Missing("dev0"), "route 10.20.0.0/16: it exists already: dev veth0 proto boot")
 	ip(t, "link del veth0") // the kernel does not tell that its routes go
-	await(t, r.mended)
+	await(t, r.changed)
 	wantMissing(t, m.Missing("dev0"))
 	wantLines(t, "routes", routes(t), want...)
 }
@@ -241,6 +241,42 @@ func TestWatchDoesNotReportOurOwnChanges(t *testing.T) {
 		t.Errorf("changed %s: %v", iface, m.Missing(iface))
 	case <-time.After(long):
 		t.Fatal("nothing was reported")
+	}
+}
+
+// What comes one after another is no fight: each part is had at once.
+func TestPartsThatComeOneAfterAnotherAreNoFight(t *testing.T) {
+	m := newRig(t, tuntap.TUN)
+	ip(t, "link add veth0 type veth peer name veth1")
+	ip(t, "link set veth0 up")
+	s := settings(t, "10.1.0.1/24")
+	for i := range 5 {
+		s.Routes = append(s.Routes, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 20, byte(i), 0}), 24))
+		ip(t, "route add "+s.Routes[i].String()+" dev veth0")
+	}
+	r := newReports()
+	startWatch(t, m.Watch, r.observer())
+	<-r.arrived
+	if missing := m.Set(s); len(missing) != 5 {
+		t.Fatal(missing)
+	}
+	for i, route := range s.Routes {
+		ip(t, "route del "+route.String()+" dev veth0")
+		await(t, r.changed)
+		missing := m.Missing("dev0")
+		for _, part := range missing {
+			if errors.Is(part.Err, netcfg.ErrTaken) {
+				t.Errorf("%s", part)
+			}
+		}
+		if len(missing) != 4-i {
+			t.Errorf("after %d routes there is missing: %v", i+1, missing)
+		}
+	}
+	select {
+	case iface := <-r.mended:
+		t.Errorf("something was put back on %s, though nothing was taken", iface)
+	default:
 	}
 }
 

@@ -268,7 +268,7 @@ func (p *Peer) Noticed(ctx context.Context, mended bool) error {
 		if p.tunnel == nil {
 			return
 		}
-		if mended && len(p.view.missing) == 0 { // else it was not there before
+		if mended {
 			p.log.Info("settings restored", "iface", p.cfg.Interface)
 		}
 		p.lacks(p.tunnel.Missing())
