@@ -48,8 +48,10 @@ func TestATakenRouteDegradesTheTunnelOverARestart(t *testing.T) {
 	if route := p.Alpha.IP("route", "show", "10.20.0.0/16"); !strings.Contains(route, p.AlphaDevice) {
 		t.Errorf("the route is %q", route)
 	}
-	p.Alpha.IP("link", "set", p.AlphaDevice, "down") // and is set up again
-	within(t, "the device is up", func() bool { return strings.Contains(p.Alpha.IP("link", "show", p.AlphaDevice), ",UP") })
+	p.Alpha.IP("link", "set", p.AlphaDevice, "down")
+	waitState(t, p.Alpha, "degraded", "link: something else has set it down")
+	p.Alpha.IP("link", "set", p.AlphaDevice, "up")
+	waitState(t, p.Alpha, "up", "")
 	wantPing(t, p.Alpha, lab.BetaInner4)
 }
 

@@ -150,9 +150,12 @@ func explainMTU(err error) error {
 	return err
 }
 
-func (c *change) setUp() error {
+func (c *change) setUp(raised bool) error {
 	if c.up {
 		return nil
+	}
+	if raised {
+		return ErrDown
 	}
 	if err := c.do(func() error { return c.m.handle.LinkSetUp(c.link) }); err != nil {
 		return fmt.Errorf("set up: %w", err)

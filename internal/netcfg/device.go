@@ -16,10 +16,11 @@ type device struct {
 	ours    []address  // that may be on it by us
 	bridge  string     // that it may be a port of by us
 	missing parts.List // of wanted, at the last look
+	raised  bool       // the link was set up: that it is down is somebody else's will
 }
 
 // Set makes the interface as near to wanted as it can, adding before it removes, and sets the
-// link up; it returns what is missing. Where all is as wanted nothing happens. From then on Watch
+// link up, unless something else has set it down since; it returns what is missing. Where all is as wanted nothing happens. From then on Watch
 // keeps the interface so, until Forget. To take away all that is ours, as before an
 // administrator's device is given back, wanted holds the interface's name alone.
 func (m *Manager) Set(wanted Settings) parts.List {
@@ -48,7 +49,7 @@ func (m *Manager) Set(wanted Settings) parts.List {
 // meet forgets what was on another interface of the name.
 func (d *device) meet(c *change) {
 	if d.index != 0 && d.index != c.index {
-		d.ours, d.bridge = nil, ""
+		d.ours, d.bridge, d.raised = nil, "", false
 	}
 	d.index = c.index
 }
@@ -87,7 +88,8 @@ func (c *change) apply(d *device) {
 	left := c.setBridge(d.bridge, s.Bridge)
 	c.missing.Add("bridge "+cmp.Or(s.Bridge, d.bridge), left)
 	c.missing.Add(fmt.Sprintf("mtu %d", s.MTU), c.setMTU(s.MTU, want))
-	c.missing.Add("link", c.setUp())
+	c.missing.Add("link", c.setUp(d.raised))
+	d.raised = d.raised || c.up
 	routes := wantedRoutes(s, c.addAddresses(want))
 	lost := c.addRoutes(routes)
 	c.removeRoutes(routes)
@@ -118,6 +120,10 @@ func (m *Manager) repair(iface string, dry bool) (mended, changed bool) {
 		return false, false // whoever owns the device knows
 	}
 	before := d.missing
+	if d.raised && !c.up { // what goes with the link comes back with it
+		d.missing = parts.List{{Part: "link", Err: ErrDown}}
+		return false, !d.missing.Same(before)
+	}
 	c.dry, c.keepMTU = dry, !before.Has("mtu")
 	c.apply(d)
 	return c.done > came(before, d.missing), !d.missing.Same(before)

@@ -33,6 +33,7 @@ var (
 	ErrNoBridge    = errors.New("it does not exist")
 	ErrRouteExists = errors.New("it exists already")
 	ErrNoIPv6      = errors.New("IPv6 is disabled")
+	ErrDown        = errors.New("something else has set it down")
 	// ErrTaken is for what is not put back at once, since something else takes it away each time.
 	ErrTaken = errors.New("something else takes it away again and again")
 )

@@ -105,7 +105,6 @@ func TestWatchPutsBackWhatOthersTake(t *testing.T) {
 		{"an IPv6 route", "route del fd20::/32 dev dev0"},
 		{"all IPv4 routes of the protocol", "-4 route flush proto 126"},
 		{"all IPv6 routes of the protocol", "-6 route flush proto 126"},
-		{"the link", "link set dev0 down"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -121,6 +120,24 @@ func TestWatchPutsBackWhatOthersTake(t *testing.T) {
 			wantMissing(t, m.Missing("dev0"))
 		})
 	}
+}
+
+// That a link is down is somebody's will: it is said, and what went with it comes back with it.
+func TestALinkThatIsSetDownIsMissingUntilItIsUp(t *testing.T) {
+	m := newRig(t, tuntap.TUN)
+	apply(t, m, settings(t, watched))
+	want := state(t)
+	r := newReports()
+	startWatch(t, m.Watch, r.observer())
+	<-r.arrived
+	ip(t, "link set dev0 down")
+	await(t, r.changed)
+	wantMissing(t, m.Missing("dev0"), "link: something else has set it down")
+	if missing := m.Set(settings(t, watched)); !missing.Has("link") { // nor does a session set it up
+		t.Errorf("missing: %v", missing)
+	}
+	ip(t, "link set dev0 up")
+	eventually(t, "the state as before:\n"+want, func() bool { return state(t) == want && len(m.Missing("dev0")) == 0 })
 }
 
 func TestWatchPutsBackWhatCouldNotBeWhileIPv6WasOff(t *testing.T) {
