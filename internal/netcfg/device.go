@@ -20,9 +20,10 @@ type device struct {
 }
 
 // Set makes the interface as near to wanted as it can, adding before it removes, and sets the
-// link up, unless something else has set it down since; it returns what is missing. Where all is as wanted nothing happens. From then on Watch
-// keeps the interface so, until Forget. To take away all that is ours, as before an
-// administrator's device is given back, wanted holds the interface's name alone.
+// link up, unless something else has set it down since; it returns what is missing. Where all is as
+// wanted nothing happens. From then on Watch keeps the interface so, until Forget. To take away all
+// that is ours, as before an administrator's device is given back, wanted holds the interface's
+// name alone.
 func (m *Manager) Set(wanted Settings) parts.List {
 	m.mu.Lock()
 	defer m.mu.Unlock()

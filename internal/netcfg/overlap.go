@@ -3,6 +3,7 @@ package netcfg
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 )
@@ -28,21 +29,49 @@ func (m *Manager) Overlaps(own []Settings) (map[string][]string, error) {
 		ours[s.Interface] = true
 	}
 	found := make(map[string][]string)
+	index := indexed(all)
 	for _, a := range all {
-		for _, b := range all {
-			if a.iface == b.iface || !ours[a.iface] && !ours[b.iface] {
-				continue
-			}
-			for _, text := range a.within(b) {
-				for _, iface := range []string{a.iface, b.iface} {
-					if ours[iface] {
-						found[iface] = append(found[iface], text)
-					}
+		for _, hit := range index.hits(a) {
+			for _, iface := range []string{a.iface, hit.iface} {
+				if ours[iface] {
+					found[iface] = append(found[iface], hit.text)
 				}
 			}
 		}
 	}
+	for iface, texts := range found {
+		slices.Sort(texts)
+		found[iface] = slices.Compact(texts)
+	}
 	return found, nil
+}
+
+// index finds networks by what they are, since there may be thousands.
+type index struct {
+	lengths map[int]bool
+	by      map[netip.Prefix][]located
+}
+
+func indexed(all []located) index {
+	x := index{map[int]bool{}, map[netip.Prefix][]located{}}
+	for _, a := range all {
+		if n := a.network.Masked(); !n.IsSingleIP() && !n.Addr().IsLinkLocalUnicast() {
+			x.lengths[n.Bits()] = true
+			x.by[n] = append(x.by[n], a)
+		}
+	}
+	return x
+}
+
+// around lists whose networks addr lies in.
+func (x index) around(addr netip.Addr) []located {
+	var found []located
+	for bits := range x.lengths {
+		if n, err := addr.Prefix(bits); err == nil { // else it is a length of the other family
+			found = append(found, x.by[n]...)
+		}
+	}
+	return found
 }
 
 // located lists the addresses of own as they are wanted, and those of all other interfaces.
@@ -76,23 +105,32 @@ func (m *Manager) located(own []Settings) ([]located, error) {
 	return all, nil
 }
 
-// within tells which addresses of a lie in the network of b.
-func (a located) within(b located) []string {
-	if b.network.IsSingleIP() || b.local.IsLinkLocalUnicast() {
-		return nil
-	}
-	inside := []netip.Addr{}
-	if borrowed := a.local == b.local && a.network.IsSingleIP(); !borrowed {
-		inside = append(inside, a.local)
-	}
-	if far := a.network.Addr(); far != a.local {
-		inside = append(inside, far)
-	}
-	var texts []string
-	for _, addr := range inside {
-		if b.network.Contains(addr) {
-			texts = append(texts, fmt.Sprintf("%s of %s lies in %s, the network of %s", addr, a.iface, b.network.Masked(), b.iface))
+// hit is an address in the network of another interface.
+type hit struct{ iface, text string }
+
+// hits lists the interfaces whose networks a's addresses lie in.
+func (x index) hits(a located) (all []hit) {
+	for _, addr := range a.addresses() {
+		for _, b := range x.around(addr) {
+			if a.iface == b.iface || a.borrows(addr, b) {
+				continue
+			}
+			text := fmt.Sprintf("%s of %s lies in %s, the network of %s", addr, a.iface, b.network.Masked(), b.iface)
+			all = append(all, hit{b.iface, text})
 		}
 	}
-	return texts
+	return all
+}
+
+// addresses are the own one and, on a point-to-point address, the peer's.
+func (a located) addresses() []netip.Addr {
+	if far := a.network.Addr(); far != a.local {
+		return []netip.Addr{a.local, far}
+	}
+	return []netip.Addr{a.local}
+}
+
+// borrows reports whether addr is of b too, and a claims no network by it.
+func (a located) borrows(addr netip.Addr, b located) bool {
+	return addr == a.local && addr == b.local && a.network.IsSingleIP()
 }
