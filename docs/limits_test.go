@@ -47,7 +47,6 @@ var limits = map[string]string{
 	"silence that ends a session":                   "session.deadLimit",
 	"answer of the older of two sessions":           "session.RivalLimit",
 	"wait for a CLOSE of the other session":         "peer.wantedPause",
-	"answer of the older of two instances":          "session.RestartLimit",
 	"instance ids remembered":                       "peer.maxInstances",
 	"age at which a session is replaced":            "peer.renewAfter",
 	"sessions of a peer at once":                    "peer.sessionBurst",

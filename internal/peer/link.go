@@ -167,9 +167,7 @@ func (p *Peer) onEstablished(l *link, body session.Established) {
 // adopt makes l the main session.
 func (p *Peer) adopt(l *link) {
 	p.links.main, p.links.exchange = l, false
-	if p.twins.inForce(l.established.Hello.Instance) {
-		p.noteTwins("two machines use the key of this peer: " + l.conn.Remote().String() + " is back after another one had its place")
-	}
+	p.twins.inForce(l.established.Hello.Instance)
 	p.countAnew()
 	l.s.Hold(false)
 	p.links.notBefore, p.links.failures = 0, 0
@@ -192,7 +190,7 @@ func (p *Peer) contest(l *link) {
 	if p.links.rival != nil {
 		p.links.rival.s.Close(session.CloseDuplicate, "")
 	}
-	p.links.rival, p.links.waits, p.links.wanted, p.twins.proving = l, false, nil, false
+	p.links.rival, p.links.waits, p.links.wanted, p.twins.found = l, false, nil, p.isTwin(l)
 	switch p.arbitrate(p.links.main, l) {
 	case session.KeepNewer:
 		p.choose(l)
@@ -202,8 +200,6 @@ func (p *Peer) contest(l *link) {
 		p.holdBoth(true)
 		p.links.main.s.Ping(0)
 		p.agenda.set(taskDecide, p.o.Now()+session.RivalLimit)
-	case session.ProveOlder:
-		p.proveOlder(l)
 	case session.Wait:
 		p.links.waits = true
 		p.holdBoth(true)
@@ -219,7 +215,7 @@ func (p *Peer) holdBoth(held bool) {
 // want takes a REKEY of the other side as a sign which session it uses. Where it decides,
 // its CLOSE of the other one comes first, if it comes at all.
 func (p *Peer) want(l *link) {
-	if p.links.rival == nil || p.twins.proving || l != p.links.main && l != p.links.rival {
+	if p.links.rival == nil || p.twins.found || l != p.links.main && l != p.links.rival {
 		return
 	}
 	if !p.links.waits {
@@ -251,14 +247,10 @@ func (p *Peer) choose(winner *link) {
 	p.agenda.clear(taskDecide)
 	if winner == older {
 		older.s.Hold(false)
-		if p.twins.proving {
-			p.refuseTwin(older, newer)
-		} else {
-			newer.s.Close(session.CloseDuplicate, "")
-		}
+		p.closeLoser(older, newer)
 		return
 	}
-	older.s.Close(session.CloseDuplicate, "")
+	p.closeLoser(newer, older)
 	p.adopt(newer)
 }
 
@@ -386,11 +378,14 @@ func (p *Peer) onExchanged(b session.Exchanged) {
 }
 
 // rival is what the arbitration of two sessions looks at.
-func (l *link) rival() session.Rival {
+func (p *Peer) rival(l *link) session.Rival {
+	place, back := p.twins.place(l.established.Hello.Instance)
 	return session.Rival{
 		Instance:    l.established.Hello.Instance,
 		Dialled:     l.conn.Dialled(),
 		Established: l.established.At,
+		First:       place,
+		Back:        back,
 	}
 }
 

@@ -259,7 +259,7 @@ func sameEndpoints(a, b config.Peer) bool { return slices.Equal(a.Endpoints, b.E
 
 // arbitrate says which of two sessions goes on.
 func (p *Peer) arbitrate(older, newer *link) session.Verdict {
-	return session.Arbitrate(p.o.Node.Identity().Public(), p.cfg.PublicKey, older.rival(), newer.rival())
+	return session.Arbitrate(p.o.Node.Identity().Public(), p.cfg.PublicKey, p.rival(older), p.rival(newer))
 }
 
 // boottime is CLOCK_BOOTTIME, which goes on during a suspend; Go's own clock does not.

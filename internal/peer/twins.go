@@ -21,31 +21,33 @@ const (
 // instanceID is that of a HELLO: random with each start of a program.
 type instanceID [16]byte
 
-// twins finds out that two machines use one key, for instance a machine and its clone. It is
-// owned by the peer's Run goroutine.
+// twins finds out that two machines use one key, for instance a machine and its clone: an
+// instance comes back though a session of another one has taken its place. It is owned by the
+// peer's Run goroutine.
 type twins struct {
-	seen    []instanceID // of sessions in force, the present one last
-	proving bool         // the older session has to show that its machine is there
-	text    string       // for status
-	at      time.Duration
+	seen  []instanceID // in the order of their first sessions in force
+	found bool         // the rival of now is the other machine's
+	text  string       // for status
+	at    time.Duration
 }
 
-// inForce notes whose session is in force, and reports whether it has come back: that it was
-// in force before, and another one since. A restarted program never does.
-func (t *twins) inForce(id instanceID) (back bool) {
-	back = t.replaced(id)
-	t.seen = slices.DeleteFunc(t.seen, func(other instanceID) bool { return other == id })
+// inForce notes whose session is in force.
+func (t *twins) inForce(id instanceID) {
+	if slices.Contains(t.seen, id) {
+		return
+	}
 	t.seen = append(t.seen, id)
 	if len(t.seen) > maxInstances {
 		t.seen = t.seen[1:]
 	}
-	return back
 }
 
-// replaced tells whether a session of this instance was in force before the present one.
-func (t *twins) replaced(id instanceID) bool {
-	at := slices.Index(t.seen, id)
-	return at >= 0 && at < len(t.seen)-1
+// place is where an instance stands in the order of first sessions; back tells whether it had one.
+func (t *twins) place(id instanceID) (place int, back bool) {
+	if place = slices.Index(t.seen, id); place >= 0 {
+		return place, true
+	}
+	return len(t.seen), false
 }
 
 // warning is what status says about it; "" for nothing.
@@ -56,33 +58,27 @@ func (t *twins) warning(now time.Duration) string {
 	return t.text
 }
 
-// proveOlder asks the machine of the main session whether it is there still, before one of
-// another instance takes its place. One that has come back is worth a longer wait.
-func (p *Peer) proveOlder(newer *link) {
-	limit := session.RestartLimit
-	if p.twins.replaced(newer.established.Hello.Instance) {
-		limit = session.RivalLimit
+// isTwin tells whether a session is that of another machine than the main one.
+func (p *Peer) isTwin(l *link) bool {
+	id := l.established.Hello.Instance
+	_, back := p.twins.place(id)
+	return back && id != p.links.main.established.Hello.Instance
+}
+
+// closeLoser ends the session that another one is preferred to. Where it is another machine's,
+// its administrator is told, and so is ours, not at each of its many tries.
+func (p *Peer) closeLoser(winner, loser *link) {
+	if !p.twins.found {
+		loser.s.Close(session.CloseDuplicate, "")
+		return
 	}
-	p.twins.proving = true
-	p.holdBoth(true)
-	p.links.main.s.Ping(0)
-	p.agenda.set(taskDecide, p.o.Now()+limit)
-}
-
-// refuseTwin keeps the session that works: both machines are there.
-func (p *Peer) refuseTwin(kept, refused *link) {
-	refused.s.Close(session.CloseSameKey, "another machine uses the key of this node, and has a session from "+kept.conn.Remote().String())
-	p.noteTwins(fmt.Sprintf("two machines use the key of this peer: the session of %s goes on, %s is refused",
-		kept.conn.Remote(), refused.conn.Remote()))
-}
-
-// noteTwins tells the administrator, not at each of the many tries.
-func (p *Peer) noteTwins(text string) {
+	kept, refused := winner.conn.Remote(), loser.conn.Remote()
+	loser.s.Close(session.CloseSameKey, fmt.Sprintf("another machine uses the key of this node, and has a session from %s", kept))
 	t, now := &p.twins, p.o.Now()
 	level := slog.LevelWarn
 	if t.warning(now) != "" {
 		level = slog.LevelDebug
 	}
-	t.text, t.at = text, now
-	p.log.Log(context.Background(), level, "two machines use one key", "reason", text)
+	t.text, t.at = fmt.Sprintf("two machines use the key of this peer: the one at %s is kept, the one at %s is refused", kept, refused), now
+	p.log.Log(context.Background(), level, "two machines use one key", "reason", t.text)
 }

@@ -10,9 +10,6 @@ const (
 	// RivalLimit is how long the older of two sessions has to answer a PING, and how close
 	// two sessions are established to count as dialled at the same time.
 	RivalLimit = 2 * time.Second
-	// RestartLimit is how long the older one has where the peer seems to have been restarted.
-	// Mostly there is nobody any more who could answer, and a restarted peer waits for it.
-	RestartLimit = 500 * time.Millisecond
 )
 
 // Rival is one of two sessions with the same peer, as this node sees it.
@@ -20,6 +17,8 @@ type Rival struct {
 	Instance    [16]byte // of the peer's HELLO
 	Dialled     bool     // by this node
 	Established time.Time
+	First       int  // the place of the instance among all, in the order of their first sessions
+	Back        bool // another instance was in force since: a restarted program never comes back
 }
 
 // Verdict is which of two sessions goes on. The other one is ended with
@@ -30,17 +29,19 @@ type Verdict uint8
 const (
 	KeepNewer Verdict = iota + 1
 	KeepOlder
-	PingOlder  // KeepOlder if it answers within RivalLimit, else KeepNewer
-	Wait       // the peer decides: its CLOSE, or a [Wanted] event, tells
-	ProveOlder // KeepNewer unless the older one answers within RestartLimit: two machines have one key then
+	PingOlder // KeepOlder if it answers within RivalLimit, else KeepNewer
+	Wait      // the peer decides: its CLOSE, or a [Wanted] event, tells
 )
 
-// Arbitrate applies the rule of one session per peer. While the verdict is PingOlder, Wait or
-// ProveOlder both sessions must be held.
+// Arbitrate applies the rule of one session per peer. While the verdict is PingOlder or
+// Wait both sessions must be held. Where two machines have the peer's key, the one that was there
+// first is kept.
 func Arbitrate(self, peer keys.PublicKey, older, newer Rival) Verdict {
 	switch {
-	case older.Instance != newer.Instance: // the peer was started anew, or is another machine
-		return ProveOlder
+	case older.Instance != newer.Instance && newer.Back && newer.First > older.First: // the second machine is back
+		return PingOlder
+	case older.Instance != newer.Instance: // the peer was started anew, or the first machine is back
+		return KeepNewer
 	case older.Dialled == newer.Dialled: // its dialler has given the older one up
 		return KeepNewer
 	case self.Compare(peer) > 0:

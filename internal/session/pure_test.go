@@ -18,13 +18,22 @@ func TestArbitrate(t *testing.T) {
 	rival := func(instance byte, dialled bool, at time.Duration) Rival {
 		return Rival{Instance: [16]byte{instance}, Dialled: dialled, Established: base.Add(at)}
 	}
+	// seen is a session of an instance that had one before, at this place among all.
+	seen := func(instance byte, place int) Rival {
+		r := rival(instance, false, time.Duration(place)*time.Hour)
+		r.First, r.Back = place, true
+		return r
+	}
 	for name, c := range map[string]struct {
 		small        bool
 		older, newer Rival
 		want         Verdict
 	}{
-		"peer started anew, we decide":            {true, rival(1, true, 0), rival(2, false, time.Hour), ProveOlder},
-		"peer started anew, larger key":           {false, rival(1, true, 0), rival(2, false, time.Second), ProveOlder},
+		"peer started anew, we decide":            {true, rival(1, true, 0), rival(2, false, time.Hour), KeepNewer},
+		"peer started anew, larger key":           {false, rival(1, true, 0), rival(2, false, time.Second), KeepNewer},
+		"the second machine is back":              {true, seen(1, 0), seen(2, 1), PingOlder},
+		"the second is back, larger key":          {false, seen(1, 0), seen(2, 1), PingOlder},
+		"the first machine is back":               {false, seen(2, 1), seen(1, 0), KeepNewer},
 		"we dialled both":                         {true, rival(1, true, 0), rival(1, true, time.Hour), KeepNewer},
 		"the peer dialled both":                   {false, rival(1, false, 0), rival(1, false, time.Second), KeepNewer},
 		"crossed dials, ours is newer":            {true, rival(1, false, 0), rival(1, true, time.Second), KeepNewer},
