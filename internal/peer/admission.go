@@ -13,8 +13,8 @@ import (
 
 // What protocol.md 2.7 grants a peer that has proved its identity.
 const (
-	sessionsPerSecond = 1
-	sessionBurst      = 30
+	sessionsPerSecond = 4
+	sessionBurst      = 60
 	maxGreeting       = 2 // sessions that it has not sent its HELLO on
 	maxRefusing       = 2 // connections that are told why they are refused, at a time
 	firstPenalty      = 30 * time.Second

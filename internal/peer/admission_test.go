@@ -3,6 +3,7 @@ package peer_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"sync/atomic"
@@ -121,7 +122,7 @@ func TestSessionsThatAreEstablishedOneAfterAnotherAreFew(t *testing.T) {
 			time.Sleep(time.Millisecond)
 			most = max(most, h.open.Load())
 		}
-		if most > 40 {
+		if most > 80 {
 			t.Errorf("%d connections were open at a time", most)
 		}
 	})
@@ -221,6 +222,32 @@ func TestASessionThatBreaksAgainAndAgainMeetsNoLimit(t *testing.T) {
 		}
 		w.await(time.Minute, ctl.StateUp, 0, 1)
 		w.mustWork()
+	})
+}
+
+// Each start is a program that knows nothing of the sessions of the one before.
+func TestRestartsInALoopMeetNoLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTwo(t, bothDial)
+		w.latency = func() time.Duration { return time.Millisecond }
+		limits := w.watchLimits()
+		w.start(0, 1)
+		defer w.finish()
+		for instance := range byte(200) {
+			time.Sleep(200 * time.Millisecond) // a program that starts, and its child, take longer
+			w.wires.probe()
+			w.await(10*time.Second, ctl.StateUp, 0)
+			cfg := w.peers[0].Config()
+			w.stop[0](errors.New("restart"))
+			<-w.ended[0]
+			w.nodes[0].instance[0] = instance + 10
+			w.peers[0] = w.newPeer(0, cfg)
+			w.start(0)
+		}
+		if n := limits.Load(); n != 0 {
+			t.Errorf("%d sessions were closed for a limit", n)
+		}
+		w.await(time.Minute, ctl.StateUp, 0, 1)
 	})
 }
 

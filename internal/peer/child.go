@@ -104,7 +104,7 @@ func (p *Peer) onMessage(m pipe.Message) {
 	case pipe.Installed:
 		p.onInstalled(m)
 	case pipe.Displaced:
-		p.onDisplaced(m)
+		p.ring.displaced(slotID{m.KeyID, m.Generation}, m.Kept)
 	case pipe.KeyActive:
 		p.onKeyActive(slotID{m.KeyID, m.Generation})
 	case pipe.RekeyDue:
@@ -139,6 +139,8 @@ func (p *Peer) enlist(o order) {
 	p.installWaiting()
 }
 
+// installWaiting goes on with what waits, where there is room. It runs after each event, since
+// many bring some.
 func (p *Peer) installWaiting() {
 	for len(p.child.waiting) > 0 && p.tunnel != nil && p.child.number != 0 {
 		o := p.child.waiting[0]
@@ -168,12 +170,6 @@ func (p *Peer) makeRoom(o order) {
 // live tells whether a session is in force, and with it what was agreed on in it.
 func (p *Peer) live(s *session.Session) bool {
 	return s != nil && p.links.main != nil && p.links.main.s == s
-}
-
-// onDisplaced goes on with what waits for room.
-func (p *Peer) onDisplaced(m pipe.Displaced) {
-	p.ring.displaced(slotID{m.KeyID, m.Generation}, m.Kept)
-	p.installWaiting()
 }
 
 // install hands a slot to the child; its session hears of the outcome.
@@ -252,7 +248,6 @@ func (p *Peer) retire() {
 	if id, ok := p.ring.retirable(p.o.Now() - retireGrace); ok {
 		p.ring.retire(id)
 		_ = p.send(pipe.Retire{KeyID: id.Key, Generation: id.Generation})
-		p.installWaiting()
 	}
 	p.agendaRetire()
 }
@@ -271,8 +266,12 @@ func (p *Peer) afterDrain() {
 		return
 	}
 	for _, s := range slices.Clone(p.ring.slots) {
-		if s.doomed {
+		switch {
+		case !s.doomed:
+		case s.doomedAt+drain <= p.o.Now():
 			p.dropSlot(s.id)
+		case !p.agenda.has(taskWipe) || s.doomedAt+drain < p.agenda.at[taskWipe]:
+			p.agenda.set(taskWipe, s.doomedAt+drain)
 		}
 	}
 }

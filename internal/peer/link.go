@@ -262,8 +262,10 @@ func (p *Peer) onShutdown(body session.ShutdownReceived) {
 	if body.StayDown && p.cfg.AcceptStayDown {
 		_ = p.hold(heldThere) // logged
 	}
-	p.ring.doom()
-	p.agenda.set(taskWipe, p.o.Now()+drain)
+	p.ring.doom(p.o.Now())
+	if !p.agenda.has(taskWipe) { // each slot has its own time: see afterDrain
+		p.agenda.set(taskWipe, p.o.Now()+drain)
+	}
 }
 
 // onClosed lets a session go and looks what remains.

@@ -41,6 +41,7 @@ type slot struct {
 	sends       bool          // the child has sent in it, or does
 	confirmedAt time.Duration
 	doomed      bool // the other side has said goodbye: it goes after the drain
+	doomedAt    time.Duration
 	aead        keys.AEAD
 	from        *session.Session // that has brought it; nil: one of an earlier tund
 	leaving     bool             // the child was asked to displace it
@@ -155,9 +156,11 @@ func (r *ring) drop(id slotID) {
 }
 
 // doom marks all slots of now, so that the end of the drain spares what came since.
-func (r *ring) doom() {
+func (r *ring) doom(now time.Duration) {
 	for i := range r.slots {
-		r.slots[i].doomed = true
+		if s := &r.slots[i]; !s.doomed {
+			s.doomed, s.doomedAt = true, now
+		}
 	}
 }
 

@@ -56,7 +56,7 @@ func TestTheNewestSlotThatIsNotDoomedSends(t *testing.T) {
 	if r.newest() != at(2, 0) || r.confirmed().id != at(1, 0) {
 		t.Errorf("%v sends, %v is confirmed", r.newest(), r.confirmed().id)
 	}
-	r.doom()
+	r.doom(0)
 	if r.sending() != nil || r.confirmed() != nil {
 		t.Error("a doomed slot sends")
 	}

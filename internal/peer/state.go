@@ -76,6 +76,7 @@ func (p *Peer) facts() facts {
 // shown, the carrier of the device, and the time of the next rekey. It runs after
 // each event. The carrier comes first: who reads "up" may send at once.
 func (p *Peer) refresh() {
+	p.installWaiting()
 	p.planExchange()
 	f := p.facts()
 	p.setCarrier(f.keyed || p.view.carrier && p.agenda.has(taskCarrier))

@@ -4,14 +4,14 @@ import "golang.org/x/time/rate"
 
 // What a peer may send, all its sessions together. Each is several times what an
 // implementation needs that keeps to protocol.md in the worst of cases: as many exchanges
-// as slots are retired for, after a change of network, with an administrator who rotates
-// keys in a loop at either end.
+// as slots are retired for, after a change of network, with an administrator at either
+// end who rotates keys, or restarts tund, in a loop.
 const (
-	messagesPerSecond = 20
-	messageBurst      = 500
-	rekeysPerSecond   = 2
-	rekeyBurst        = 60
-	reivsPerSecond    = 4
+	messagesPerSecond = 60
+	messageBurst      = 1000
+	rekeysPerSecond   = 6
+	rekeyBurst        = 100
+	reivsPerSecond    = 6
 	reivBurst         = 120
 	pingsPerSecond    = 2
 	pingBurst         = 120
