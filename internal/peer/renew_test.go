@@ -1,6 +1,7 @@
 package peer_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,10 +16,10 @@ func TestARenewedPeerHasNothingOfBefore(t *testing.T) {
 			w.start(0, 1)
 			w.await(5*time.Second, ctl.StateUp, 0, 1)
 			before, sessions := w.wires.keys(side), w.connections()
-			closes := 0
+			var closes atomic.Int64
 			w.cutAt(func(m session.Message) bool {
 				if m.Type() == session.TypeClose {
-					closes++
+					closes.Add(1)
 				}
 				return false
 			})
@@ -39,8 +40,8 @@ func TestARenewedPeerHasNothingOfBefore(t *testing.T) {
 					}
 				}
 			}
-			if closes != 0 || w.connections() == sessions {
-				t.Errorf("%d CLOSEs, %d sessions after %d", closes, w.connections(), sessions)
+			if closes.Load() != 0 || w.connections() == sessions {
+				t.Errorf("%d CLOSEs, %d sessions after %d", closes.Load(), w.connections(), sessions)
 			}
 			if s := w.status(side); s.Restarts != 0 || len(w.status(1-side).Warnings) != 0 {
 				t.Errorf("%+v, and the other side warns of %q", s, w.status(1-side).Warnings)

@@ -110,7 +110,7 @@ func TestTheSecondMachineIsLetInWhenTheFirstIsGone(t *testing.T) {
 
 // The first machine may have died without a word.
 func TestTheSecondMachineIsLetInWhenTheFirstIsSilent(t *testing.T) {
-	lonely(t, func(t *testing.T, w *two, first *hostile) {
+	lonely(t, func(_ *testing.T, w *two, first *hostile) {
 		first.dial(77)
 		time.Sleep(time.Second)
 		w.start(0)
