@@ -25,7 +25,8 @@ var ErrDirection = errors.New("message not permitted here")
 
 // Conn is one end of the conversation between a parent and a child.
 type Conn struct {
-	role Role
+	role   Role
+	ledger *ledger // the parent's; nil: a child takes what its parent sends
 
 	r       io.Reader // owned by the caller of Receive
 	in      []byte
@@ -41,7 +42,11 @@ type Conn struct {
 func NewConn(r io.Reader, w io.Writer, role Role) *Conn {
 	// Messages with key bytes must fit, or append would leave copies of them behind.
 	const roomy = headSize + maxKeyState
-	return &Conn{role: role, r: r, in: make([]byte, roomy), w: w, out: make([]byte, 0, roomy)}
+	c := &Conn{role: role, r: r, in: make([]byte, roomy), w: w, out: make([]byte, 0, roomy)}
+	if role == Parent {
+		c.ledger = newLedger()
+	}
+	return c
 }
 
 // Send writes one message with a single Write. It blocks as long as the pipe is full.
@@ -56,6 +61,9 @@ func (c *Conn) Send(m Message) error {
 	defer clear(frame)
 	if err != nil {
 		return fmt.Errorf("send message of type %d: %w", m.Type(), err)
+	}
+	if c.ledger != nil {
+		c.ledger.ask(m.Type())
 	}
 	if _, err := c.w.Write(frame); err != nil {
 		return fmt.Errorf("send message of type %d: %w", m.Type(), err)
@@ -98,14 +106,17 @@ func (c *Conn) Receive() (Message, error) {
 }
 
 // permit refuses what the other side may not send, and anything but exactly one Hello
-// before all else.
+// before all else; from a child also what it was not asked for, or too much.
 func (c *Conn) permit(t Type) error {
 	hello := t == TypeHello
 	if !maySend(c.role.other(), t) || hello == c.greeted {
 		return ErrDirection
 	}
 	c.greeted = true
-	return nil
+	if c.ledger == nil {
+		return nil
+	}
+	return c.ledger.admit(t)
 }
 
 // body reads and parses n bytes, and wipes the buffer they were in.

@@ -10,8 +10,11 @@ import (
 	"tund/internal/wire"
 )
 
-// maxText bounds the strings on the pipe, in bytes. Longer ones are cut when sent.
-const maxText = 1024
+// These bound the strings on the pipe, in bytes. Longer ones are cut when sent.
+const (
+	maxText = 1024
+	maxName = 64
+)
 
 // big is the byte order of everything on the pipe.
 var big = binary.BigEndian
@@ -93,7 +96,7 @@ func (m Stats) appendBody(dst []byte) []byte {
 	dst = append(dst, m.ReceiveSlots)
 	dst = appendDuration(dst, m.LastReceived)
 	dst = appendDuration(dst, m.RTT)
-	dst = appendText(dst, m.Engine)
+	dst = appendPrintable(dst, m.Engine, maxName)
 	dst = big.AppendUint16(dst, uint16(m.Offloads))
 	dst = append(dst, byte(m.Sandbox))
 	return appendFallbacks(dst, m.Fallbacks)
@@ -165,12 +168,19 @@ func appendBool(dst []byte, b bool) []byte {
 	return append(dst, 0)
 }
 
-// appendText cuts s to maxText bytes and drops what is not UTF-8.
-func appendText(dst []byte, s string) []byte {
-	if len(s) > maxText {
-		s = s[:maxText]
+func appendText(dst []byte, s string) []byte { return appendPrintable(dst, s, maxText) }
+
+// appendPrintable cuts s, drops what is not UTF-8, and writes a space for what is not printable.
+func appendPrintable(dst []byte, s string, limit int) []byte {
+	if len(s) > limit {
+		s = s[:limit]
 	}
-	s = strings.ToValidUTF8(s, "")
+	s = strings.Map(func(r rune) rune {
+		if unprintable(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, ""))
 	dst = big.AppendUint16(dst, uint16(len(s)))
 	return append(dst, s...)
 }

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"tund/internal/keys"
@@ -133,7 +135,7 @@ func (r *reader) stats() Stats {
 		SendKey: keys.KeyID(r.uint64()), SendGeneration: r.generation(),
 		ReceiveSlots: r.byte(),
 		LastReceived: r.signedDuration(), RTT: r.duration(),
-		Engine: r.text(), Offloads: r.offloads(), Sandbox: r.walls(),
+		Engine: r.name(), Offloads: r.offloads(), Sandbox: r.walls(),
 		Fallbacks: r.fallbacks(),
 	}
 }
@@ -193,13 +195,19 @@ func (r *reader) duration() time.Duration {
 	return time.Duration(n)
 }
 
-func (r *reader) text() string {
+// text and name are printable, or else no message: they reach logs and terminals.
+func (r *reader) text() string { return r.printable(maxText) }
+func (r *reader) name() string { return r.printable(maxName) }
+
+func (r *reader) printable(limit int) string {
 	n := int(r.uint16())
-	r.require(n <= maxText)
+	r.require(n <= limit)
 	s := string(r.take(n))
-	r.require(utf8.ValidString(s))
+	r.require(utf8.ValidString(s) && strings.IndexFunc(s, unprintable) < 0)
 	return s
 }
+
+func unprintable(r rune) bool { return !unicode.IsPrint(r) }
 
 func (r *reader) mode() Mode {
 	m := Mode(r.byte())

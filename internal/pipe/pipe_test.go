@@ -142,6 +142,11 @@ func frame(t *testing.T, m Message) []byte {
 func receiver(p []byte, from Role) *Conn {
 	c := NewConn(bytes.NewReader(p), nil, from.other())
 	c.greeted = true
+	for _, m := range catalogue() {
+		if c.ledger != nil {
+			c.ledger.ask(m.Type()) // so that it takes an answer of any type
+		}
+	}
 	return c
 }
 
@@ -304,6 +309,11 @@ func TestReceiveRefusesBadFrames(t *testing.T) {
 		{"index over 24 bits", Parent, "0000001605" + "0000000000000001" + "00000001" + "01000000" + "00000001" + "00"},
 		{"text beyond its limit", Child, text(1025) + strings.Repeat("61", 1025)},
 		{"text that is not UTF-8", Child, text(1) + "ff"},
+		{"text with an escape", Child, text(1) + "1b"},
+		{"text with a new line", Child, text(1) + "0a"},
+		{"text with a tab", Child, text(1) + "09"},
+		{"text with a control character beyond ASCII", Child, text(2) + "c29b"},
+		{"text with a change of direction", Child, text(3) + "e280ae"},
 		{"mode 0", Parent, "0000002102" + "0000000000000001" + "00" + strings.Repeat("00", 23)},
 		{"negative keepalive", Parent, "0000002102" + "0000000000000001" + "01" + "ff" + strings.Repeat("00", 22)},
 		{"more prefixes than bytes", Parent, "0000002102" + "0000000000000001" + "01" + strings.Repeat("00", 19) + "ffffffff"},
@@ -331,6 +341,17 @@ func TestSendCutsLongTexts(t *testing.T) {
 	}
 	if got := m.(Fatal).Reason; got != long[:maxText] {
 		t.Errorf("got %d bytes", len(got))
+	}
+}
+
+func TestSendWritesSpacesForWhatIsNotPrintable(t *testing.T) {
+	m, err := receiver(frame(t, Resumed{Seq: 1, Err: "a\nb\x1b[2J ä"}), Child).Receive()
+	if err != nil || m != (Resumed{Seq: 1, Err: "a b [2J ä"}) {
+		t.Errorf("%#v, %v", m, err)
+	}
+	m, err = receiver(frame(t, Stats{Engine: strings.Repeat("x", 1000)}), Child).Receive()
+	if err != nil || len(m.(Stats).Engine) != maxName {
+		t.Errorf("%#v, %v", m, err)
 	}
 }
 
@@ -417,19 +438,20 @@ func TestNoKeyIsEverPrinted(t *testing.T) {
 
 func TestSendKeepsConcurrentMessagesWhole(t *testing.T) {
 	r, w := io.Pipe()
-	out := NewConn(nil, w, Child)
+	out := NewConn(nil, w, Parent)
 	const senders, each = 4, 50
 	var wg sync.WaitGroup
 	for i := range senders {
 		wg.Go(func() {
 			for range each {
-				if err := out.Send(Fatal{Reason: strings.Repeat("x", i*100)}); err != nil {
+				networks := slices.Repeat([]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, i*10)
+				if err := out.Send(Configure{Mode: ModeTUN, AllowedIPs: networks}); err != nil {
 					t.Error(err)
 				}
 			}
 		})
 	}
-	in := NewConn(r, nil, Parent)
+	in := NewConn(r, nil, Child)
 	in.greeted = true
 	for range senders * each {
 		if _, err := in.Receive(); err != nil {

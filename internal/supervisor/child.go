@@ -264,11 +264,6 @@ func (c *child) onReceived(ctx context.Context, m pipe.Message) {
 		c.raise(int(urgent.Thread))
 		return
 	}
-	if !isNews(m) {
-		pipe.WipeMessage(m)
-		c.kill(fmt.Errorf("message of type %d without being asked", m.Type()))
-		return
-	}
 	if stats, ok := m.(pipe.Stats); ok && stats.Seq == ownSeq|c.watch.beats && c.watch.waiting {
 		c.watch.waiting = false
 		c.watch.timer.Reset(c.s.o.Heartbeat)

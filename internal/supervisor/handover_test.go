@@ -275,7 +275,7 @@ func TestAKeyThatNobodyAskedForIsTheEnd(t *testing.T) {
 	if err := r.s.Send(1, pipe.SendProbe{}); err != nil {
 		t.Fatal(err)
 	}
-	if x := r.exited(); !strings.Contains(x.Err.Error(), "without being asked") {
+	if x := r.exited(); !errors.Is(x.Err, pipe.ErrDirection) {
 		t.Errorf("exited with %v", x.Err)
 	}
 }

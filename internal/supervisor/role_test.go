@@ -75,6 +75,7 @@ type behaviour struct {
 	handOver  string // what it does instead of handing over
 	refuse    string // what it says instead of resuming
 	resume    uint64 // is added to the Seq of Resumed
+	floods    bool   // says the same 30,000 times
 	offers    bool   // hands a key over without being asked
 	perish    string // at which message it is killed: key or resume
 	writes    string // to its standard error, when it is configured
@@ -99,6 +100,7 @@ var behaviours = map[string]behaviour{
 	"misresume":    {resume: 1},
 	"key":          {perish: "key"},
 	"resume":       {perish: "resume"},
+	"repeats":      {floods: true},
 	"offers":       {offers: true},
 	"urgent":       {urgent: true},
 	"threads":      {threads: 80},
@@ -167,6 +169,14 @@ func (a *actor) answer(b behaviour, m pipe.Message) (stop bool, err error) {
 		die(b.perish == "resume")
 		return false, a.resumed(b, m)
 	case pipe.SendProbe:
+		for range 30_000 {
+			if !b.floods {
+				break
+			}
+			if err := a.conn.Send(pipe.RekeyDue{KeyID: 1, Reason: pipe.RekeyBytes}); err != nil {
+				return false, err
+			}
+		}
 		if b.offers {
 			return false, a.conn.Send(sampleKey(1))
 		}

@@ -500,3 +500,20 @@ func TestStandardErrorOfAChildIsLogged(t *testing.T) {
 		rest = after
 	}
 }
+
+// A child that was taken over can't keep its parent busy.
+func TestChildThatFloodsIsKilled(t *testing.T) {
+	r := supervise(t, "repeats", patient())
+	r.started()
+	if err := r.s.Send(1, pipe.SendProbe{}); err != nil {
+		t.Fatal(err)
+	}
+	for messages := 0; ; messages++ {
+		if x, ok := r.next().Body.(supervisor.Exited); ok {
+			if !strings.Contains(x.Err.Error(), "more messages than a child may send") || messages > 1000 {
+				t.Errorf("exited after %d messages with %v", messages, x.Err)
+			}
+			break
+		}
+	}
+}
