@@ -18,7 +18,7 @@ func limited(t *testing.T, do func(log *slog.Logger)) (lines []string) {
 		o := &outlet{}
 		l := run(t, journal.NewLog(nil, o))
 		do(slog.New(l.Handler()))
-		time.Sleep(journal.NoticePause)
+		time.Sleep(journal.NoticePause + time.Millisecond) // after the counts, not beside them
 		l.Flush(time.Second)
 		lines = o.lines()
 	})
