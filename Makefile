@@ -48,7 +48,7 @@ bench: build ## tund beside other tunnels; writes docs/performance.md (root, 45 
 	go run ./e2e/bench $(BENCHFLAGS)
 
 test: install-needs ## everything, side by side; what CI runs (root)
-	$(MAKE) --no-print-directory -j4 --output-sync=target test-system race e2e fuzz e2e-race lint test-deb no-cgo
+	$(MAKE) --no-print-directory -j4 -k --output-sync=target test-system race e2e fuzz e2e-race lint test-deb no-cgo
 
 lint: ## format, vet, linters
 	test -z "$$(gofmt -l cmd docs e2e internal packaging scripts | tee /dev/stderr)"
