@@ -205,6 +205,36 @@ func TestAdministratorsWhoRotateInALoopMeetNoLimit(t *testing.T) {
 	}
 }
 
+// An exchange that fails leaves no slot behind, whose room the next one would have to wait for.
+func TestAnAdministratorWhoseRotationsFailMeetsNoLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTwo(t, nil)
+		w.latency = func() time.Duration { return time.Millisecond }
+		limits := w.watchLimits()
+		w.start(0, 1)
+		defer w.finish()
+		w.await(5*time.Second, ctl.StateUp, 0, 1)
+		psk := keys.Secret{7}
+		c := w.config(0, func(c *config.Peer) { c.PresharedKey = &psk })
+		if err := w.peers[0].Update(t.Context(), c, live("preshared_key_file")); err != nil {
+			t.Fatal(err)
+		}
+		failed := 0
+		for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			if w.peers[0].RotateKey(t.Context()).Result == ctl.ResultFailed {
+				failed++
+			}
+		}
+		if n := limits.Load(); n != 0 || w.connections() != 1 {
+			t.Errorf("%d sessions were closed for a limit, %d were made", n, w.connections())
+		}
+		if failed < 60 {
+			t.Errorf("only %d rotations have had an answer", failed)
+		}
+		w.mustWork()
+	})
+}
+
 // A network that breaks each session soon after its first exchange makes both dial again and again.
 func TestASessionThatBreaksAgainAndAgainMeetsNoLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -169,7 +169,7 @@ func (p *Peer) updateLive(ctx context.Context, cfg config.Peer) <-chan struct{} 
 	}
 	p.applySettings()
 	if !samePSK(old, cfg) {
-		p.links.notBefore = 0
+		p.links.hurry()
 		p.wantRekey()
 	}
 	if !sameEndpoints(old, cfg) && !p.dialledTo(cfg.Endpoints) {

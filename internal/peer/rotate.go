@@ -73,7 +73,7 @@ func (p *Peer) beginExchange(ctx context.Context, epoch bool) (from uint32, ende
 		default:
 			from = numberOf(s, epoch)
 			ended = p.wait.addExchange(epoch, p.ring.newest())
-			p.links.notBefore = 0
+			p.links.hurry()
 		}
 	})
 	return from, ended, errors.Join(e, err)
