@@ -14,8 +14,8 @@ import (
 type Look struct {
 	seen snapshot
 	// Writer is a file that some process has open for writing; "": none, as far as the
-	// kernel tells. It does not on file systems without leases (FUSE, some of the
-	// network), nor of another user's file to a process without CAP_LEASE.
+	// kernel tells. It does not on file systems without leases (FUSE) or of the network
+	// (NFS, CIFS), nor of another user's file to a process without CAP_LEASE.
 	Writer string
 }
 
@@ -55,5 +55,19 @@ func hasWriter(file string) bool {
 	if err == nil {
 		_, _ = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK) // Close does it too
 	}
-	return errors.Is(err, syscall.EAGAIN)
+	if !errors.Is(err, syscall.EAGAIN) {
+		return false
+	}
+	var fs unix.Statfs_t
+	return unix.Fstatfs(int(f.Fd()), &fs) == nil && leasesTell(int64(fs.Type)) //nolint:unconvert // 32 bits wide elsewhere
+}
+
+// leasesTell reports whether a refused lease means a writer. NFS and CIFS refuse each one that their server
+// has not promised anything for.
+func leasesTell(fileSystem int64) bool {
+	switch uint32(fileSystem) { // CIFS has its highest bit, which 32-bit systems take for the sign
+	case unix.NFS_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC:
+		return false
+	}
+	return true
 }
