@@ -98,7 +98,7 @@ func (d *Daemon) loaded(result ctl.ReloadResult) {
 	defer d.mu.Unlock()
 	d.loadedAt, d.loadErr = time.Now(), ""
 	for _, p := range result.Peers {
-		if p.Action == ctl.ActionRefused {
+		if p.Action == ctl.ActionRefused && len(p.Missing) == 0 { // else it has its configuration, and waits
 			d.loadErr = "peer " + p.Name + ": " + p.Reason
 		}
 	}

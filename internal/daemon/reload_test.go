@@ -134,6 +134,15 @@ func TestPeerThatWasRefusedFollowsTheFileAgain(t *testing.T) {
 	r.want(t, step{"[peer.a]\ninterface = \"eth0\"\n", ctl.ReloadApplied, "a child", "eth0 a"})
 }
 
+// A new peer whose tunnel can't be had yet says so itself, and comes by itself: its configuration is in force.
+func TestNewPeerThatWaitsForItsDeviceIsNoErrorOfTheConfiguration(t *testing.T) {
+	r := newRig(t, newKernel("eth0"), "[peer.a]\n")
+	r.want(t, step{"[peer.a]\n[peer.c]\ninterface = \"eth0\"\n", ctl.ReloadPartly, "a unchanged, c refused: lacks tunnel: open eth0: busy", "tun-a a"})
+	if r.loadErr != "" {
+		t.Errorf("status shows %q of a configuration that is in force", r.loadErr)
+	}
+}
+
 // The same content is tried again when somebody asks, not when the file is touched.
 func TestRefusedChangeIsTriedAgainOnlyWhenAsked(t *testing.T) {
 	r := newRig(t, newKernel("eth0"), "[peer.a]\ninterface = \"x\"\n")
