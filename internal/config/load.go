@@ -198,8 +198,7 @@ func (l *loader) readKey(d *document, key toml.Key, path, verb string) keys.Secr
 		l.errs.add(d, 0, key, "%s is missing: make it with tunctl %s --write %s", path, verb, path)
 		return keys.Secret{}
 	case l.tund && errors.Is(err, fs.ErrPermission):
-		name := userName(uint32(os.Geteuid()))
-		l.errs.addError(d, key, fmt.Errorf("%w; %s needs to read it: chown %s %s", err, name, strings.TrimPrefix(name, "user "), path))
+		l.errs.addError(d, key, explainNoAccess(path, err))
 		return keys.Secret{}
 	case err != nil:
 		l.errs.addError(d, key, err)
@@ -219,6 +218,17 @@ func (l *loader) readKey(d *document, key toml.Key, path, verb string) keys.Secr
 		l.errs.add(d, 0, key, "%s does not hold a key as tunctl %s prints it: %v", path, verb, err)
 	}
 	return secret
+}
+
+// explainNoAccess says what this process's user would need to read a file.
+func explainNoAccess(path string, err error) error {
+	name := userName(uint32(os.Geteuid()))
+	if _, deeper := filepath.EvalSymlinks(path); deeper != nil {
+		if at, ok := errors.AsType[*fs.PathError](deeper); ok {
+			return fmt.Errorf("%w; the directory %s does not let %s in", err, filepath.Dir(at.Path), name)
+		}
+	}
+	return fmt.Errorf("%w; %s needs to read it: chown %s %s", err, name, strings.TrimPrefix(name, "user "), path)
 }
 
 // checkPlace is [CheckPlace] of a file that is really there.

@@ -117,9 +117,14 @@ func (o *owners) judge(at string, dir fs.FileInfo, next string, entry fs.FileInf
 		return fmt.Errorf("the directory %s belongs to %s, who can replace what is in it", at, userName(owner))
 	}
 	sticky := dir.Mode()&fs.ModeSticky != 0
-	if o.shared(dir) && (!sticky || entry == nil) {
+	switch {
+	case !o.shared(dir):
+	case !sticky:
 		return fmt.Errorf("others may write to the directory %s (mode %#o), and replace what is in it: chmod go-w %s",
 			at, dir.Mode().Perm(), at)
+	case entry == nil: // the directory is as it should be, but no place for this
+		return fmt.Errorf("others may write to the directory %s (mode %#o), and make the file first: use a directory of your own",
+			at, dir.Mode().Perm()|0o1000)
 	}
 	if entry == nil {
 		return nil

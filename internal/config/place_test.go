@@ -103,8 +103,12 @@ func TestPlaceOfAFileThatIsMissingIsChecked(t *testing.T) {
 		t.Error(err)
 	}
 	s.chmod(".", os.ModeSticky|0o777)
-	if err := config.CheckPlace(s.path("new.key"), os.Geteuid()); err == nil {
-		t.Error("anybody can make the file first")
+	err := config.CheckPlace(s.path("new.key"), os.Geteuid())
+	if err == nil {
+		t.Fatal("anybody can make the file first")
+	}
+	if strings.Contains(err.Error(), "chmod") {
+		t.Errorf("nobody should change the mode of such a directory: %v", err)
 	}
 }
 
