@@ -35,16 +35,55 @@ func addUserFlag(cmd *cobra.Command, value *string) {
 		filepath.Dir(defaultConfig)+", else you)")
 }
 
+// service is as whom systemd runs tund.
+type service struct {
+	user  string // "": root
+	group string // "": that of the user
+	more  []string
+}
+
 // runsAs returns the user as which a tund reads the file: the named one, or for root's files
 // of the service that of its unit. Everybody else can only mean a tund of his own.
 func runsAs(file, name string) (account, error) {
+	unit := serviceOf("/")
 	if name == "" && os.Geteuid() == 0 && inServiceDir(file) {
-		name = unitUser("/")
+		name = unit.user
 	}
 	if name == "" {
 		return account{uid: os.Geteuid(), gid: os.Getegid()}, nil
 	}
-	return lookUp(name)
+	a, err := lookUp(name)
+	if err == nil && name == unit.user && inServiceDir(file) {
+		err = a.join(unit)
+	}
+	return a, err
+}
+
+// join gives the account the groups that the unit has for it.
+func (a *account) join(unit service) error {
+	for _, name := range unit.more {
+		gid, err := lookUpGroup(name)
+		if err != nil {
+			return err
+		}
+		a.groups = append(a.groups, uint32(gid))
+	}
+	if unit.group == "" {
+		return nil
+	}
+	gid, err := lookUpGroup(unit.group)
+	a.gid = gid
+	return err
+}
+
+func lookUpGroup(name string) (int, error) {
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		if g, err = user.LookupGroupId(name); err != nil {
+			return 0, fmt.Errorf("group %s of %s: no such group", name, unitName)
+		}
+	}
+	return strconv.Atoi(g.Gid)
 }
 
 // inServiceDir says whether a file is in the directory of the service's configuration.
@@ -77,14 +116,13 @@ func lookUp(name string) (account, error) {
 	return a, errors.Join(errUID, errGID)
 }
 
-// unitUser returns the User= of the service, its drop-ins included, below a root directory; "":
-// root, or there is no such unit.
-func unitUser(root string) string {
-	name := ""
+// serviceOf returns what the unit of the service, its drop-ins included, says below a root directory. Without
+// a unit that is root.
+func serviceOf(root string) (s service) {
 	for _, dir := range unitDirs {
 		text, err := os.ReadFile(filepath.Join(root, dir, unitName))
 		if err == nil {
-			name = userIn(text, name)
+			s.read(text)
 			break
 		}
 	}
@@ -99,24 +137,31 @@ func unitUser(root string) string {
 	}
 	for _, file := range slices.Sorted(maps.Keys(dropIns)) {
 		if text, err := os.ReadFile(dropIns[file]); err == nil {
-			name = userIn(text, name)
+			s.read(text)
 		}
 	}
-	return name
+	return s
 }
 
-// userIn returns what a unit file says after User=, or the value before it.
-func userIn(text []byte, before string) string {
+// read adds what a unit file says.
+func (s *service) read(text []byte) {
 	options, err := systemd.DeserializeOptions(strings.NewReader(string(text)))
 	if err != nil {
-		return before
+		return
 	}
 	for _, o := range options {
-		if o.Section == "Service" && o.Name == "User" {
-			before = o.Value
+		switch {
+		case o.Section != "Service":
+		case o.Name == "User":
+			s.user = o.Value
+		case o.Name == "Group":
+			s.group = o.Value
+		case o.Name == "SupplementaryGroups" && o.Value == "":
+			s.more = nil
+		case o.Name == "SupplementaryGroups":
+			s.more = append(s.more, strings.Fields(o.Value)...)
 		}
 	}
-	return before
 }
 
 // keyOwner is who owns a new key file: the user of the service, where the caller can give it away.

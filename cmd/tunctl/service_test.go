@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 )
 
@@ -44,8 +45,40 @@ func TestUserOfTheServiceIsThatOfItsUnit(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if got := unitUser(root); got != c.want {
+			if got := serviceOf(root).user; got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// A key may be readable by a group that only the unit gives tund.
+func TestGroupsOfTheServiceAreThoseOfItsUnit(t *testing.T) {
+	const packaged = "[Service]\nUser=tund\nGroup=tund\n"
+	for name, c := range map[string]struct {
+		dropIn string
+		want   service
+	}{
+		"the package's":   {"", service{user: "tund", group: "tund"}},
+		"another group":   {"[Service]\nGroup=vpn\n", service{user: "tund", group: "vpn"}},
+		"one group more":  {"[Service]\nSupplementaryGroups=keys\n", service{user: "tund", group: "tund", more: []string{"keys"}}},
+		"several":         {"[Service]\nSupplementaryGroups=a b\nSupplementaryGroups=c\n", service{user: "tund", group: "tund", more: []string{"a", "b", "c"}}},
+		"and none again":  {"[Service]\nSupplementaryGroups=a\nSupplementaryGroups=\n", service{user: "tund", group: "tund"}},
+		"not of the unit": {"[Install]\nGroup=no\n", service{user: "tund", group: "tund"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			for file, text := range map[string]string{"usr/lib/systemd/system/tund.service": packaged, "etc/systemd/system/tund.service.d/x.conf": c.dropIn} {
+				path := filepath.Join(root, file)
+				if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := serviceOf(root); !reflect.DeepEqual(got, c.want) {
+				t.Errorf("got %+v, want %+v", got, c.want)
 			}
 		})
 	}
