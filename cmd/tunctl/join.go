@@ -368,6 +368,7 @@ func (j *joining) summarise() {
 		{"interface", []string{peer.Interface}},
 		{"bridge", []string{peer.Bridge}},
 		{"addresses", texts(peer.Addresses)},
+		{"peer address", peerAddress(peer)},
 		{"routes", texts(peer.Routes)},
 		{"key file", []string{peer.PresharedKeyFile}},
 	} {
@@ -382,4 +383,11 @@ func (j *joining) summarise() {
 	for _, reach := range j.reaches {
 		j.program.printf("  allowed:   %s: %s\n", reach.Key, reach.Effect)
 	}
+}
+
+func peerAddress(p *config.Peer) []string {
+	if !p.PeerAddress.IsValid() {
+		return nil
+	}
+	return []string{p.PeerAddress.String()}
 }
