@@ -117,9 +117,10 @@ func (m *Manager) repair(iface string, dry bool) (mended, changed bool) {
 		return false, false
 	}
 	c, err := m.begin(iface)
-	if err != nil || c.index != d.index {
+	if err != nil || d.index != 0 && c.index != d.index {
 		return false, false // whoever owns the device knows
 	}
+	d.meet(c)
 	before := d.missing
 	if d.raised && !c.up { // what goes with the link comes back with it
 		d.missing = parts.List{{Part: "link", Err: ErrDown}}

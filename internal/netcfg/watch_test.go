@@ -228,6 +228,18 @@ func TestWhatIsMissingAtFirstComesWithItsEvent(t *testing.T) {
 	checkRoutes(t, settings(t, "10.1.0.1/24 via 10.20.0.0/16"), false)
 }
 
+// What could not even be looked at, as where the kernel was short of memory, is a part like others.
+func TestAnInterfaceThatWasNotFoundAtFirstIsTriedAgain(t *testing.T) {
+	enterNamespace(t)
+	m := newManager(t)
+	startWatch(t, m.Watch, newReports().observer())
+	if missing := m.Set(netcfg.Settings{Interface: "late", MTU: 1300}); !missing.Has("interface") {
+		t.Fatalf("missing: %s", missing)
+	}
+	ip(t, "tuntap add late mode tun")
+	eventually(t, "the interface is as wanted", func() bool { return len(m.Missing("late")) == 0 })
+}
+
 func TestWatchDoesNotReportOurOwnChanges(t *testing.T) {
 	m := newRig(t, tuntap.TUN)
 	r := newReports()
