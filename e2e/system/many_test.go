@@ -43,6 +43,7 @@ func TestAThousandPeersSurviveARestart(t *testing.T) {
 		t.Errorf("%d children died", died)
 	}
 	f.step("stop", func() { m.Run("systemctl", "stop", unit) })
+	wantOutput(t, m, "success", "systemctl", "show", "--value", "--property=Result", unit)
 	if left := devices(t, m); len(left) > 5 {
 		t.Errorf("%d devices after the stop", len(left))
 	}

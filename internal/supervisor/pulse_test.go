@@ -19,12 +19,12 @@ func TestSupervisorThatIsNotRunDoesNotStall(t *testing.T) {
 	})
 }
 
-// What Run waits for takes 12 s at most: the longest back-off. The slack is 10 s.
+// What Run waits for takes 20 s at most: the first words of a child. The slack is 10 s.
 func TestSupervisorStallsWhenItMovesNoMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := supervisor.New(supervisor.Options{})
 		s.MoveOn()
-		time.Sleep(21 * time.Second)
+		time.Sleep(29 * time.Second)
 		if s.Stalled() {
 			t.Error("stalled within the longest wait and its slack")
 		}

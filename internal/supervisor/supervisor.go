@@ -56,7 +56,7 @@ type limits struct {
 	grant  time.Duration // until real-time priority is taken back, not to hang by
 }
 
-var defaultLimits = limits{hello: 5 * time.Second, answer: 10 * time.Second, grace: 5 * time.Second, grant: grantLife}
+var defaultLimits = limits{hello: 20 * time.Second, answer: 10 * time.Second, grace: 5 * time.Second, grant: grantLife}
 
 const defaultHeartbeat = 10 * time.Second
 
