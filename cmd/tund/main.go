@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -45,7 +46,12 @@ func command() *cobra.Command {
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		RunE:          func(*cobra.Command, []string) error { return run(o) },
+		RunE: func(*cobra.Command, []string) error {
+			if err := wholePath(&o); err != nil {
+				return err
+			}
+			return run(o)
+		},
 	}
 	root.Flags().StringVar(&o.Config, "config", defaultConfig, "configuration `FILE`")
 	root.Flags().StringVar(&o.Socket, "socket", socketPath(), "control socket `PATH` (environment: TUND_SOCKET)")
@@ -62,6 +68,13 @@ func command() *cobra.Command {
 	cli.Plain(root)
 	hideFlagsInUse(root)
 	return root
+}
+
+// wholePath makes the path of the configuration one that others can compare with theirs, as
+// tunctl join does, whatever directory they are in.
+func wholePath(o *daemon.Options) (err error) {
+	o.Config, err = filepath.Abs(o.Config)
+	return err
 }
 
 // statuses is the end of the help.
