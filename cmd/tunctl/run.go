@@ -83,7 +83,8 @@ func newRoot(p *program) *cobra.Command {
 		Example: `  tunctl                           all peers at a glance
   tunctl status beta               one peer whole
   tunctl rotate-key --all          new keys with every peer
-  tunctl genkey > private.key      a private key for this node
+  tunctl genkey --write /etc/tund/private.key
+                                   a private key for this node
   tunctl invite beta > invite.toml what the other side needs, for its tunctl join`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			return unknownCommand(cmd, args)
