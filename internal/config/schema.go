@@ -141,7 +141,7 @@ var peerFields = []field[Peer]{
 			Table: tablePeer, Name: "mode", Type: "string", Class: Child, Default: `"tun"`,
 			Doc: `"tun" carries IP packets, "tap" Ethernet frames. Both ends must have the same. ` +
 				"The MAC address of a TAP device follows from the public keys of both nodes: it is the same each time, " +
-				"and begins with fe, so that no bridge takes it for its own. A device that was there before keeps its own.",
+				"and begins with fe, so that a bridge prefers the address of any other port. A device that was there before keeps its own.",
 		},
 		set: func(v value, p *Peer) { p.Mode = scalar(v, oneOf(ModeTUN, ModeTAP)) },
 		get: func(p *Peer) string { return quote(p.Mode) },

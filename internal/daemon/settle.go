@@ -144,5 +144,5 @@ func (d *Daemon) waitsLocked() string {
 	if d.settling.waits == "" {
 		return ""
 	}
-	return "it has changed and is not loaded yet: " + d.settling.waits + "; tunctl reload loads it as it is"
+	return "the files have changed: " + d.settling.waits + "; tunctl reload loads it as it is"
 }

@@ -18,6 +18,7 @@ import (
 	"context"
 	"log/slog"
 	"os/signal"
+	"slices"
 	"strings"
 	"time"
 
@@ -107,7 +108,7 @@ func (l *Log) noteLost() bool {
 func (l *Log) noteWithheld() {
 	for _, w := range l.limits.take() {
 		notice := slog.NewRecord(time.Now(), w.level, "log lines left out", 0)
-		attrs := append(w.subject, slog.String("sentence", w.sentence), slog.Uint64("count", w.count))
+		attrs := slices.Concat(w.subject, []slog.Attr{slog.String("sentence", w.sentence), slog.Uint64("count", w.count)})
 		l.queue.put(l.entry(notice, attrs))
 	}
 }
