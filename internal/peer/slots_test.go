@@ -78,7 +78,7 @@ func (s *storm) step() {
 // Whatever breaks while datagrams pass, each side holds what the other one sends in. Whatever breaks at any
 // time, the children are never given more than they may hold (the fake one panics), and a new key is had at
 // the end.
-func TestWhatASideSendsInIsHeldByTheOtherOneAlways(t *testing.T) {
+func TestWhatASideSendsInIsHeldWhileDatagramsPass(t *testing.T) {
 	for seed := range uint64(8) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
